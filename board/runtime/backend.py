@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the server asks of a board: 32-bit words at physical addresses, DMA buffers, programming, a few system files.
+
+`bitward_virtual.VirtualBoard` is one; a KV260's own, over the local pynq 3.0.1, is to be another. Failures are
+BoardError with a whole sentence; the server passes it to the client as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bitward.errors import BoardError
+
+
+class AddressError(BoardError):
+    """No register, window or buffer of the board lies at an address."""
+
+
+class Buffer(Protocol):
+    """Contiguous DDR memory that the client copies to and from, and that DMA can reach."""
+
+    address: int  # physical, in bytes
+    size: int  # bytes
+
+    def read(self, start: int, size: int) -> bytes:
+        """The `size` bytes from byte `start`, both inside the buffer."""
+
+    def write(self, start: int, data: bytes) -> None:
+        """`data` lies in the buffer from byte `start` on, all of it inside."""
+
+    def flush(self) -> None:
+        """What was written is in memory, where DMA sees it."""
+
+    def invalidate(self) -> None:
+        """The next read sees what DMA wrote."""
+
+    def free(self) -> None:
+        """The memory is given back; the buffer is not used again."""
+
+
+class Backend(Protocol):
+    """A board, real or virtual, as the server sees it. Calls never overlap: the server holds one lock around each."""
+
+    name: str  # for people: logs and messages
+
+    def check(self, address: int, size: int) -> None:
+        """Raise AddressError unless all of [address, address + size) is mapped."""
+
+    def read(self, address: int) -> int:
+        """The 32-bit word at an aligned physical address."""
+
+    def write(self, address: int, data: int) -> None:
+        """`data`, 32 bits, is written to an aligned physical address."""
+
+    def allocate(self, size: int) -> Buffer:
+        """A buffer of `size` bytes, all zero."""
+
+    def program(self, name: str, bitstream: bytes) -> None:
+        """The PL holds `bitstream`: the words of a .bit's body, byte-swapped as the FPGA manager takes them."""
+
+    def read_file(self, path: str) -> bytes:
+        """The content of one of the system files that `bitward_runtime.files` allows."""

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A matrix-vector unit whose weights are stored words: memory (stored width, readable and writable over
+/// AXI-Lite) -> registered voter -> FINN's mvu_vvu_axi. With Voted = 0 there is no voter stage.
+module bitward_mvau #(
+  parameter  int unsigned Mw         = 1,        /// matrix width: inputs of a dot product
+  parameter  int unsigned Mh         = 1,        /// matrix height: outputs
+  parameter  int unsigned Pe         = 1,        /// outputs computed in parallel
+  parameter  int unsigned Simd       = 1,        /// inputs taken in parallel
+  parameter  int unsigned WeightBits = 4,        /// plain width of a weight
+  parameter  int unsigned Voted      = 0,        /// voted top bits of a stored weight
+  parameter  int unsigned ActBits    = 4,        /// width of an activation
+  parameter  bit          ActSigned  = 0,        /// activations are signed
+  parameter  int unsigned AccBits    = 16,       /// width of an accumulator
+  parameter  int unsigned DspVersion = 2,        /// FINN's VERSION: 1 DSP48E1, 2 DSP48E2, 3 DSP58
+  parameter               InitFile   = "",       /// stored words, one beat a line, hexadecimal
+  parameter               RamStyle   = "block",  /// block, ultra or distributed
+  localparam int unsigned Depth      = (Mw / Simd) * (Mh / Pe),
+  localparam int unsigned Lanes      = Pe * Simd,
+  localparam int unsigned Copy       = Lanes * Voted,
+  localparam int unsigned Free       = Lanes * (WeightBits - Voted),
+  localparam int unsigned Gap        = Voted == 0 || Copy >= 4 ? 0 : 4 - Copy,
+  localparam int unsigned Stored     = 3 * Copy + (Free > 2 * Gap ? Free : 2 * Gap),
+  localparam int unsigned AddrBits   = $clog2(Depth * (2 ** $clog2((Stored + 31) / 32))) + 2,
+  localparam int unsigned InBytes    = (Simd * ActBits + 7) / 8,
+  localparam int unsigned OutBytes   = (Pe * AccBits + 7) / 8
+) (
+  input  logic                  ap_clk,
+  input  logic                  ap_rst_n,
+
+  input  logic                  in0_V_TVALID,
+  output logic                  in0_V_TREADY,
+  input  logic [8*InBytes-1:0]  in0_V_TDATA,
+
+  output logic                  out0_V_TVALID,
+  input  logic                  out0_V_TREADY,
+  output logic [8*OutBytes-1:0] out0_V_TDATA,
+
+  input  logic                  s_axilite_AWVALID,
+  output logic                  s_axilite_AWREADY,
+  input  logic [AddrBits-1:0]   s_axilite_AWADDR,
+  input  logic                  s_axilite_WVALID,
+  output logic                  s_axilite_WREADY,
+  input  logic [31:0]           s_axilite_WDATA,
+  output logic                  s_axilite_BVALID,
+  input  logic                  s_axilite_BREADY,
+  output logic [1:0]            s_axilite_BRESP,
+  input  logic                  s_axilite_ARVALID,
+  output logic                  s_axilite_ARREADY,
+  input  logic [AddrBits-1:0]   s_axilite_ARADDR,
+  output logic                  s_axilite_RVALID,
+  input  logic                  s_axilite_RREADY,
+  output logic [31:0]           s_axilite_RDATA,
+  output logic [1:0]            s_axilite_RRESP
+);
+
+  localparam int unsigned StoredBytes = (Stored + 7) / 8;
+  localparam int unsigned PlainBits   = Lanes * WeightBits;
+  localparam int unsigned PlainBytes  = (PlainBits + 7) / 8;
+
+  logic                     stored_valid, stored_ready;
+  logic [8*StoredBytes-1:0] stored;
+
+  memstream_axi #(
+    .SETS(1), .DEPTH(Depth), .WIDTH(Stored), .INIT_FILE(InitFile), .RAM_STYLE(RamStyle)
+  ) i_memory (
+    .clk(ap_clk), .clk2x(ap_clk), .rst(!ap_rst_n),
+    .awready(s_axilite_AWREADY), .awvalid(s_axilite_AWVALID), .awprot('0), .awaddr(s_axilite_AWADDR),
+    .wready(s_axilite_WREADY), .wvalid(s_axilite_WVALID), .wdata(s_axilite_WDATA), .wstrb('1),
+    .bready(s_axilite_BREADY), .bvalid(s_axilite_BVALID), .bresp(s_axilite_BRESP),
+    .arready(s_axilite_ARREADY), .arvalid(s_axilite_ARVALID), .arprot('0), .araddr(s_axilite_ARADDR),
+    .rready(s_axilite_RREADY), .rvalid(s_axilite_RVALID), .rresp(s_axilite_RRESP), .rdata(s_axilite_RDATA),
+    .s_axis_0_tready(), .s_axis_0_tvalid('0), .s_axis_0_tdata('0),
+    .m_axis_0_tready(stored_ready), .m_axis_0_tvalid(stored_valid), .m_axis_0_tdata(stored)
+  );
+
+  logic                    weight_valid, weight_ready;
+  logic [8*PlainBytes-1:0] weight;
+
+  if (Voted == 0) begin : gen_plain
+    assign weight_valid = stored_valid;
+    assign stored_ready = weight_ready;
+    assign weight       = stored;
+  end else begin : gen_voter
+    logic [PlainBits-1:0] voted, word_q;
+    logic                 valid_q;
+
+    bitward_voter #(.NumWords(Lanes), .Bits(WeightBits), .Voted(Voted)) i_voter (
+      .stored_i(stored[Stored-1:0]), .word_o(voted)
+    );
+
+    assign stored_ready = weight_ready || !valid_q;
+    always_ff @(posedge ap_clk) begin
+      if (!ap_rst_n)         valid_q <= 1'b0;
+      else if (stored_ready) valid_q <= stored_valid;
+    end
+    always_ff @(posedge ap_clk) if (stored_ready) word_q <= voted;
+
+    assign weight_valid = valid_q;
+    assign weight       = (8*PlainBytes)'(word_q);
+  end
+
+  mvu_vvu_axi #(
+    .IS_MVU(1), .VERSION(DspVersion), .PUMPED_COMPUTE(0),
+    .MW(Mw), .MH(Mh), .PE(Pe), .SIMD(Simd),
+    .ACTIVATION_WIDTH(ActBits), .WEIGHT_WIDTH(WeightBits), .ACCU_WIDTH(AccBits),
+    // A flipped weight may be the most negative one, whatever the trained weights are.
+    .NARROW_WEIGHTS(0), .SIGNED_ACTIVATIONS(ActSigned), .SEGMENTLEN(0)
+  ) i_mvu (
+    .ap_clk, .ap_clk2x(ap_clk), .ap_rst_n,
+    .s_axis_weights_tdata(weight), .s_axis_weights_tvalid(weight_valid), .s_axis_weights_tready(weight_ready),
+    .s_axis_input_tdata(in0_V_TDATA), .s_axis_input_tvalid(in0_V_TVALID), .s_axis_input_tready(in0_V_TREADY),
+    .m_axis_output_tdata(out0_V_TDATA), .m_axis_output_tvalid(out0_V_TVALID), .m_axis_output_tready(out0_V_TREADY)
+  );
+
+endmodule

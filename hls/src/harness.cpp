@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Drives the Verilator model of bitward_top cycle by cycle behind a C interface (python/bitward/hardware/simulate.py).
+// Compiled with -DVL_USER_STOP -DVL_USER_FATAL: a failed assertion of the RTL ends the call with kFailed.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <unistd.h>
+
+#include "Vbitward_top.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr int kTimeout = -1;  // the design did not answer in time
+constexpr int kFailed = -2;   // an assertion of the RTL failed
+constexpr uint64_t kBusTimeout = 100000;
+
+bool failed = false;
+std::string failure;
+
+template <typename Port>
+void load(Port& port, const uint8_t* bytes, size_t count) {
+  if constexpr (std::is_integral_v<Port>) {
+    uint64_t value = 0;
+    std::memcpy(&value, bytes, count);
+    port = static_cast<Port>(value);
+  } else {
+    std::memcpy(&port[0], bytes, count);
+  }
+}
+
+template <typename Port>
+void store(const Port& port, uint8_t* bytes, size_t count) {
+  if constexpr (std::is_integral_v<Port>) {
+    const uint64_t value = port;
+    std::memcpy(bytes, &value, count);
+  } else {
+    std::memcpy(bytes, &port[0], count);
+  }
+}
+
+/// xorshift64*: the same stalls for the same seed on every machine.
+struct Random {
+  uint64_t state;
+  explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x123456789ABCDEFull) {}
+  bool below(uint32_t permille) {
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return permille && ((state * 0x2545F4914F6CDD1Dull) >> 33) % 1000 < permille;
+  }
+};
+
+class Model {
+ public:
+  explicit Model(const char* directory) : context_(new VerilatedContext), top_(new Vbitward_top(context_.get())) {
+    // $readmemh runs in the first evaluation and reads files by relative names.
+    char here[4096];
+    const bool known = getcwd(here, sizeof here) != nullptr;
+    ok_ = known && chdir(directory) == 0;
+    if (ok_) {
+      top_->ap_clk = 0;
+      top_->eval();
+      ok_ = chdir(here) == 0;
+    }
+    if (ok_) reset();
+  }
+  ~Model() { top_->final(); }
+
+  bool ok() const { return ok_; }
+  uint64_t cycles() const { return cycles_; }
+
+  void reset() {
+    top_->s_axis_tvalid = 0;
+    top_->m_axis_tready = 0;
+    top_->s_axilite_AWVALID = top_->s_axilite_WVALID = top_->s_axilite_ARVALID = 0;
+    top_->s_axilite_BREADY = top_->s_axilite_RREADY = 0;
+    top_->ap_rst_n = 0;
+    for (int i = 0; i < 16; i++) tick();
+    top_->ap_rst_n = 1;
+    for (int i = 0; i < 4; i++) tick();
+  }
+
+  int write(uint32_t address, uint32_t data) {
+    top_->s_axilite_AWADDR = address;
+    top_->s_axilite_WDATA = data;
+    top_->s_axilite_WSTRB = 0xF;
+    top_->s_axilite_AWVALID = top_->s_axilite_WVALID = top_->s_axilite_BREADY = 1;
+    for (uint64_t i = 0; i < kBusTimeout; i++) {
+      settle();
+      const bool address_taken = top_->s_axilite_AWVALID && top_->s_axilite_AWREADY;
+      const bool data_taken = top_->s_axilite_WVALID && top_->s_axilite_WREADY;
+      const bool answered = top_->s_axilite_BVALID;
+      const int response = top_->s_axilite_BRESP;
+      edge();
+      if (failed) return kFailed;
+      if (address_taken) top_->s_axilite_AWVALID = 0;
+      if (data_taken) top_->s_axilite_WVALID = 0;
+      if (answered) {
+        top_->s_axilite_BREADY = 0;
+        return response;
+      }
+    }
+    return kTimeout;
+  }
+
+  int read(uint32_t address, uint32_t* data) {
+    top_->s_axilite_ARADDR = address;
+    top_->s_axilite_ARVALID = top_->s_axilite_RREADY = 1;
+    for (uint64_t i = 0; i < kBusTimeout; i++) {
+      settle();
+      const bool taken = top_->s_axilite_ARVALID && top_->s_axilite_ARREADY;
+      const bool answered = top_->s_axilite_RVALID;
+      *data = top_->s_axilite_RDATA;
+      const int response = top_->s_axilite_RRESP;
+      edge();
+      if (failed) return kFailed;
+      if (taken) top_->s_axilite_ARVALID = 0;
+      if (answered) {
+        top_->s_axilite_RREADY = 0;
+        return response;
+      }
+    }
+    return kTimeout;
+  }
+
+  /// Feeds beats and collects beats at once. Either side idles in `*_stall` of 1000 cycles. `in_cycle` and
+  /// `out_cycle` (may be null) get the cycle of each beat, `out_last` its TLAST.
+  int stream(const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out, uint64_t out_beats,
+             uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed, uint64_t timeout,
+             uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
+    Random random(seed);
+    uint64_t sent = 0, got = 0, quiet = 0;
+    bool offering = false;
+    while (sent < in_beats || got < out_beats) {
+      // An offered beat stays until it is taken; only a new one may be held back.
+      if (!offering && sent < in_beats && !random.below(in_stall)) {
+        load(top_->s_axis_tdata, in + sent * in_bytes, in_bytes);
+        offering = true;
+      }
+      top_->s_axis_tvalid = offering;
+      top_->m_axis_tready = got < out_beats && !random.below(out_stall);
+      settle();
+      const bool took_in = offering && top_->s_axis_tready;
+      const bool took_out = top_->m_axis_tready && top_->m_axis_tvalid;
+      if (took_out) {
+        store(top_->m_axis_tdata, out + got * out_bytes, out_bytes);
+        if (out_cycle) out_cycle[got] = cycles_;
+        if (out_last) out_last[got] = top_->m_axis_tlast;
+        got++;
+      }
+      if (took_in) {
+        if (in_cycle) in_cycle[sent] = cycles_;
+        sent++;
+        offering = false;
+      }
+      edge();
+      if (failed) return kFailed;
+      quiet = took_in || took_out ? 0 : quiet + 1;
+      if (quiet > timeout) return kTimeout;
+    }
+    top_->s_axis_tvalid = 0;
+    top_->m_axis_tready = 0;
+    return 0;
+  }
+
+ private:
+  void settle() { top_->eval(); }
+  void edge() {
+    top_->ap_clk = 1;
+    top_->eval();
+    top_->ap_clk = 0;
+    cycles_++;
+  }
+  void tick() {
+    settle();
+    edge();
+  }
+
+  std::unique_ptr<VerilatedContext> context_;
+  std::unique_ptr<Vbitward_top> top_;
+  uint64_t cycles_ = 0;
+  bool ok_ = false;
+};
+
+void fail(const char* file, int line, const char* message) {
+  failed = true;
+  failure = std::string(file ? file : "") + ":" + std::to_string(line) + ": " + (message ? message : "");
+}
+
+}  // namespace
+
+void vl_stop(const char* file, int line, const char*) { fail(file, line, "assertion failed"); }
+void vl_fatal(const char* file, int line, const char*, const char* message) { fail(file, line, message); }
+void vl_finish(const char* file, int line, const char*) { fail(file, line, "$finish"); }
+
+extern "C" {
+
+void* bitward_open(const char* directory) {
+  failed = false;
+  auto model = std::make_unique<Model>(directory);
+  return model->ok() ? model.release() : nullptr;
+}
+void bitward_close(void* model) { delete static_cast<Model*>(model); }
+void bitward_reset(void* model) { static_cast<Model*>(model)->reset(); }
+uint64_t bitward_cycles(void* model) { return static_cast<Model*>(model)->cycles(); }
+const char* bitward_failure() { return failure.c_str(); }
+int bitward_write(void* model, uint32_t address, uint32_t data) {
+  return static_cast<Model*>(model)->write(address, data);
+}
+int bitward_read(void* model, uint32_t address, uint32_t* data) {
+  return static_cast<Model*>(model)->read(address, data);
+}
+int bitward_stream(void* model, const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out,
+                   uint64_t out_beats, uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed,
+                   uint64_t timeout, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
+  return static_cast<Model*>(model)->stream(in, in_beats, in_bytes, out, out_beats, out_bytes, in_stall, out_stall,
+                                            seed, timeout, in_cycle, out_cycle, out_last);
+}
+}

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A campaign's progress on a terminal: trials done, trials a second, time to go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def showing(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields `progress(done, total)` for `run_campaign`; a resumed campaign's rate counts this run's trials only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
+        task = bars.add_task(title, total=None, rate="")
+        began: list[tuple[int, float]] = []
+
+        def progress(done: int, total: int) -> None:
+            now = time.monotonic()
+            began.append((done, now)) if not began else None
+            first, start = began[0]
+            rate = f"{(done - first) / (now - start):.1f} trials/s" if done > first and now > start else ""
+            bars.update(task, completed=done, total=total, rate=rate)
+
+        yield progress

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trial store: a folder of Parquet parts that only grows, and survives kill -9 at any instant.
+
+    spec.json      what the campaign is, its fingerprint, and what made it
+    part-*.parquet trials, one row each; written beside, synced, then renamed: whole or not there
+    result.json    what was found after the last trial
+    lock           held while a process appends
+
+A store belongs to one spec. Whoever comes with another is told which parameter differs, so that no table mixes two.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bitward.errors import StoreError
+from bitward.tools import PARTIAL_SUFFIX, atomic_path, atomic_write, git_hash, output_directory, writing_to
+
+SCHEMA_VERSION = 1
+SPEC_FILE, RESULT_FILE, LOCK_FILE = "spec.json", "result.json", "lock"
+ANOTHER = "choose another folder, or delete this one to start again"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One injection and what came of it. A dead bit has no parameter: its fields are None.
+
+    `word` and `bit` are the fault's; `stored_bit`, `copy` and `parameter_bit` say what the manifest makes of it.
+    Changes count images; without labels `top1_correct` is None.
+    """
+
+    trial: int
+    target: str
+    memory: str
+    layer: str
+    role: str
+    word: int
+    bit: int
+    parameter: int | None
+    replica: int | None
+    stored_bit: int | None
+    copy: int | None
+    parameter_bit: int | None
+    images: int
+    outputs_changed: int
+    top1_changed: int
+    top1_correct: int | None
+    outputs_sha256: str  # of the integer outputs (see runner.digest): equal on targets that agree
+
+
+_TYPES = {"int": pa.int64(), "int | None": pa.int64(), "str": pa.string()}
+SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable="None" in str(f.type)) for f in fields(Trial)])
+
+
+def fingerprint(spec: Mapping[str, Any]) -> str:
+    """The sha256 of a spec: equal for equal parameters, in whatever order they are written.
+
+    >>> fingerprint({"seed": 1, "on": "rtl"}) == fingerprint({"on": "rtl", "seed": 1})
+    True
+    """
+    return hashlib.sha256(_canonical(spec).encode()).hexdigest()
+
+
+def _canonical(spec: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a campaign's spec must be JSON values, got {error}: use numbers, text and lists") from error
+
+
+def _differences(was: Any, now: Any, where: str = "") -> list[str]:
+    """Every parameter that differs, by its dotted name, with both values."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = sorted({*was, *now})
+        return [d for k in keys for d in _differences(was.get(k), now.get(k), f"{where}.{k}" if where else k)]
+    return [] if was == now else [f"{where} = {json.dumps(now)}, was {json.dumps(was)}"]
+
+
+class TrialStore:
+    """Trials of one campaign in a folder. `open` is for the process that appends, `load` for those that read."""
+
+    def __init__(self, directory: Path, spec: dict[str, Any], lock: IO[str] | None) -> None:
+        self.directory = directory
+        self.spec = spec
+        self.fingerprint = fingerprint(spec)
+        self._lock = lock
+
+    @classmethod
+    def open(cls, directory: Path, spec: Mapping[str, Any]) -> TrialStore:
+        """The store of `spec`, made or continued; leftovers of a killed process are gone.
+
+        StoreError when the folder holds another campaign (naming what differs) or another process appends to it;
+        OutputError when it cannot be written.
+        """
+        wanted = json.loads(_canonical(spec))
+        lock = _lock(output_directory(directory))
+        try:
+            for leftover in directory.glob(f".*{PARTIAL_SUFFIX}"):
+                leftover.unlink()
+            if (directory / SPEC_FILE).exists():
+                if differences := _differences(_read_spec(directory), wanted):
+                    raise StoreError(
+                        f"the trials in {directory} must be continued as they were begun, got "
+                        f"{'; '.join(differences)}: {ANOTHER}"
+                    )
+            else:
+                _begin(directory, wanted)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(directory, wanted, lock)
+
+    @classmethod
+    def load(cls, directory: Path) -> TrialStore:
+        """The store in a folder, to read; StoreError when there is none."""
+        return cls(directory, _read_spec(directory), None)
+
+    def __enter__(self) -> TrialStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Another process may append."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def append(self, trials: Sequence[Trial]) -> None:
+        """The trials are on disk, as one part; none of them is when this fails (OutputError) or is killed."""
+        if self._lock is None:
+            raise StoreError(f"the store {self.directory} must be opened to append, got one that was loaded: use open")
+        if not trials:
+            return
+        metadata = {"bitward.schema": str(SCHEMA_VERSION), "bitward.fingerprint": self.fingerprint}
+        table = pa.Table.from_pylist([asdict(trial) for trial in trials], schema=SCHEMA.with_metadata(metadata))
+        first = min(trial.trial for trial in trials)  # names the part: a trial is stored once
+        with atomic_path(self.directory / f"part-{first:08d}.parquet") as partial:
+            pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+
+    def read(self) -> pa.Table:
+        """All trials, ordered by number; StoreError names a part that is damaged or belongs elsewhere."""
+        tables = [self._read_part(path) for path in self._parts()]
+        table = pa.concat_tables([SCHEMA.empty_table(), *tables]).sort_by("trial").combine_chunks()
+        numbers = table["trial"].to_pylist()
+        if len(set(numbers)) != len(numbers):
+            raise StoreError(f"the trials in {self.directory} must be stored once each, got some twice: {ANOTHER}")
+        return table
+
+    def finished(self) -> set[int]:
+        """The numbers of the trials that are stored; every part is checked on the way."""
+        return set(self.read()["trial"].to_pylist())
+
+    def set_result(self, result: Mapping[str, Any]) -> None:
+        """What was found after the last trial is on disk."""
+        atomic_write(self.directory / RESULT_FILE, json.dumps(result, indent=1) + "\n")
+
+    def result(self) -> dict[str, Any] | None:
+        """What `set_result` kept; None when the campaign has not come to its end."""
+        path = self.directory / RESULT_FILE
+        return _read_json(path) if path.exists() else None
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.directory.glob("part-*.parquet"))
+
+    def _read_part(self, path: Path) -> pa.Table:
+        try:
+            # The page checksums tell a flipped bit on the disk from a trial.
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(
+                f"{path} must be a whole part of a trial store, got {str(error).splitlines()[0]}: delete it and start "
+                "again to run its trials anew"
+            ) from error
+        found = (table.schema.metadata or {}).get(b"bitward.fingerprint", b"none").decode()
+        if found != self.fingerprint:
+            raise StoreError(
+                f"{path} must belong to the campaign {self.fingerprint[:12]}, got a part of {found[:12]}: move it out "
+                "of the folder"
+            )
+        return table.replace_schema_metadata(None).cast(SCHEMA)
+
+
+def _lock(directory: Path) -> IO[str]:
+    """The folder is this process's to append to, until the file is closed or the process dies in whatever way."""
+    with writing_to(directory):
+        lock = open(directory / LOCK_FILE, "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StoreError(
+            f"the store {directory} must be appended to by one process at a time, got a second one: wait for the "
+            "first, or end it"
+        ) from error
+    return lock
+
+
+def _begin(directory: Path, spec: dict[str, Any]) -> None:
+    if list(directory.glob("part-*.parquet")):
+        raise StoreError(f"{directory} must have {SPEC_FILE} beside its parts, got none: {ANOTHER}")
+    content = {
+        "schema": SCHEMA_VERSION,
+        "fingerprint": fingerprint(spec),
+        "spec": spec,
+        "made_by": {"bitward": version("bitward"), "git": git_hash()},
+    }
+    atomic_write(directory / SPEC_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} must be JSON that bitward wrote, got {error}: {ANOTHER}") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} must be JSON that bitward wrote, got a {type(content).__name__}: {ANOTHER}")
+    return content
+
+
+def _read_spec(directory: Path) -> dict[str, Any]:
+    path = directory / SPEC_FILE
+    if not path.exists():
+        raise StoreError(f"{directory} must hold a campaign's trials, got no {SPEC_FILE}: run bitward inject first")
+    content = _read_json(path)
+    if content.get("schema") != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} must be of schema {SCHEMA_VERSION}, got {content.get('schema')}: read it with the bitward that "
+            "wrote it"
+        )
+    spec = content.get("spec")
+    if not isinstance(spec, dict) or content.get("fingerprint") != fingerprint(spec):
+        raise StoreError(f"{path} must carry the fingerprint of its spec, got one that was edited: {ANOTHER}")
+    return spec

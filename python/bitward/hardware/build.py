@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bitward build`: a QONNX file becomes a build directory: RTL, memories, manifest, Verilator model, overlay.
+
+DIR/manifest.json    every memory, its format, scheme, layout and address
+DIR/source.onnx      the model given      DIR/hardware.onnx  FINN's graph of RTL nodes (what the engine executes)
+DIR/memories.npz     golden stored images DIR/rtl/           all RTL, memory contents, bitward_top.sv, files.f
+DIR/sim/libmodel.so  the Verilator model  DIR/build.json     folding, cycles measured in RTL, versions, provenance
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bitward.errors import ConfigError, ModelError
+from bitward.hardware.boards import Board, load_board
+from bitward.hardware.folding import target_cycles
+from bitward.hardware.generate import Design, fold_graph, generate, write_memory_files
+from bitward.hardware.lower import lower
+from bitward.hardware.overlay import build_overlay
+from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
+from bitward.hardware.simulate import Simulation, compile_model, library_digest
+from bitward.hardware.stitch import map_size, top
+from bitward.manifest import Manifest
+from bitward.rewrites import FoldNegativeScales, InsertMsbVoter, LiftVoters, find_layers, load_model, protection
+from bitward.rewrites.harden import prepare
+from bitward.schemes import Scheme
+from bitward.tools import atomic_write, finn_environment, git_hash, output_directory, resource
+
+Protect = Literal["model", "none", "msb", "tmr"]
+Progress = Callable[[str], None]
+
+REGISTERS = {"magic": 0x0, "design_id": 0x4, "version": 0x8, "images_per_transfer": 0xC, "images_sent": 0x10}
+MEASURED_IMAGES = 16  # images streamed through the RTL to measure latency and the steady rate
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build is made for. `protect` "model" keeps what the QONNX says; "none" is the unprotected twin."""
+
+    protect: Protect = "model"
+    voted: int = 1
+    target_fps: float = 100_000.0
+    clk_mhz: float = 200.0
+    board: str = "virtual"
+    folding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ram_style: str = "block"
+    saturate_signs: bool = False
+
+
+def build(
+    model: Path, out: Path, options: BuildOptions, name: str | None = None, progress: Progress = lambda _: None
+) -> Manifest:
+    """`out` is the whole build of that model; it appears when everything in it works, and replaces an older one.
+
+    Raises ModelError for a model that cannot be built, ConfigError for options that make no sense, ToolError when
+    Verilator or the compiler fails, OutputError when `out` cannot be written.
+    """
+    board = load_board(options.board)
+    cycles = target_cycles(options.target_fps, options.clk_mhz)
+    _check_clock(board, options.clk_mhz)
+    started = time.time()
+    with _replaced(out) as work, finn_environment(work / "finn"):
+        progress("lowering")
+        design, schemes = _design(model, options, board, cycles, work / "finn")
+        manifest = _manifest(design, name or model.stem, options)
+        progress("writing RTL")
+        files = _write(design, manifest, model, board, work)
+        shutil.rmtree(work / "finn")
+        progress("compiling the Verilator model")
+        compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log")
+        shutil.rmtree(work / "sim" / "obj")
+        progress("measuring cycles in RTL")
+        record = _record(design, schemes, options, board, work, time.time() - started)
+        atomic_write(work / "build.json", json.dumps(record, indent=1) + "\n")
+    return manifest
+
+
+@contextmanager
+def _replaced(out: Path) -> Any:
+    """Yields an empty folder beside `out` that takes its place if the body succeeds and is removed if it fails."""
+    work, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
+    if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
+        raise ConfigError(f"out must be a new folder or an earlier build, got {out}, which holds other files.")
+    shutil.rmtree(work, ignore_errors=True)
+    output_directory(work)
+    try:
+        yield work
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.rename(old)
+        work.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_clock(board: Board, clk_mhz: float) -> None:
+    divider = board.pl_clock_source_mhz / clk_mhz if clk_mhz > 0 else 0
+    if divider < 1 or abs(divider - round(divider)) > 1e-9:
+        raise ConfigError(
+            f"clk_mhz must be {board.pl_clock_source_mhz:g} MHz divided by a whole number on the {board.name}, got "
+            f"{clk_mhz:g}: 100, 200 and 250 exist."
+        )
+
+
+def declare(model_path: Path, options: BuildOptions) -> tuple[Any, dict[str, Scheme]]:
+    """The plain QONNX graph with signs folded, and how each layer's weights are to be stored.
+
+    Hardening is declared on the QONNX graph (voter nodes); here it is lifted to annotations, as streamlining cannot see
+    weights through a voter.
+    """
+    model = prepare(load_model(model_path))
+    if options.protect in ("msb", "tmr") and not any(node.op_type == "MsbVoter" for node in model.graph.node):
+        model = model.transform(FoldNegativeScales(options.saturate_signs))
+        model = _insert_voters(model, options)
+    elif options.protect in ("msb", "tmr"):
+        raise ConfigError(
+            f"protect must be 'model' or 'none' for a model that is hardened already, got {options.protect!r}."
+        )
+    model = model.transform(LiftVoters())
+    model = model.transform(FoldNegativeScales(options.saturate_signs))
+    return model, {} if options.protect == "none" else protection(model)
+
+
+def _insert_voters(model: Any, options: BuildOptions) -> Any:
+    if options.protect == "msb":
+        return model.transform(InsertMsbVoter(None, options.voted))
+    from bitward.rewrites import read_weights
+
+    for name, layer in find_layers(model).items():  # full TMR votes all bits, and layers may differ in width
+        model = model.transform(InsertMsbVoter([name], read_weights(model, layer).bits))
+    return model
+
+
+def _design(
+    model_path: Path, options: BuildOptions, board: Board, cycles: int, finn_dir: Path
+) -> tuple[Design, dict[str, Scheme]]:
+    model, schemes = declare(model_path, options)
+    lowered = lower(model, str(finn_dir))
+    unknown = set(schemes) - {layer.name for layer in lowered.layers}
+    if unknown:
+        raise ModelError(f"protected layers must be weight layers of the model, got {', '.join(sorted(unknown))}.")
+    folded = fold_graph(lowered, schemes, board.part, cycles, options.folding, options.ram_style)
+    return generate(lowered, folded, board.part, 1000.0 / options.clk_mhz), schemes
+
+
+def _manifest(design: Design, name: str, options: BuildOptions) -> Manifest:
+    manifest = Manifest(
+        design=name,
+        design_id=0,
+        board=options.board,
+        clk_mhz=options.clk_mhz,
+        memories=tuple(design.memories),
+        io=design.io,
+        registers=dict(REGISTERS),
+        axilite_bytes=map_size(design.windows),
+    )
+    digest = hashlib.sha256(manifest.to_json().encode())
+    digest.update(json.dumps(design.folding, sort_keys=True).encode())
+    for memory in design.memories:
+        digest.update(design.images[memory.name].tobytes())
+    return replace(manifest, design_id=int.from_bytes(digest.digest()[:4], "big"))
+
+
+def _write(design: Design, manifest: Manifest, model: Path, board: Board, work: Path) -> list[str]:
+    """Everything but the compiled model is written to `work`; the RTL's file names in compile order."""
+    from qonnx.custom_op.registry import getCustomOp
+
+    rtl = output_directory(work / "rtl")
+    sources: list[Path] = []
+    for node in design.model.graph.node:
+        op = getCustomOp(node)
+        sources += [Path(path) for path in op.get_rtl_file_list(abspath=True)]
+    sources += [library_root() / file for file in MVAU_FILES]
+    sources += sorted(resource("hls/rtl").glob("*.sv"))
+    files = collect(dict.fromkeys(path for path in sources if path.suffix in (".v", ".sv")), rtl)
+    text = top(design.nodes, design.windows, design.source, design.sink, manifest.design_id)
+    (rtl / "bitward_top.sv").write_text(text)
+    files.append("bitward_top.sv")
+    (rtl / "files.f").write_text("".join(f"{file}\n" for file in files))
+    write_memory_files(design, rtl)
+    manifest.save(work / "manifest.json")
+    if board.is_simulated:
+        build_overlay(work, manifest, board)
+    design.model.save(str(work / "hardware.onnx"))
+    shutil.copyfile(model, work / "source.onnx")
+    np.savez_compressed(work / "memories.npz", **design.images)
+    return files
+
+
+def _record(
+    design: Design, schemes: Mapping[str, Scheme], options: BuildOptions, board: Board, work: Path, wall_s: float
+) -> dict[str, Any]:
+    return {
+        "model_sha256": hashlib.sha256((work / "source.onnx").read_bytes()).hexdigest(),
+        "protect": options.protect,
+        "schemes": {layer: scheme.to_dict() for layer, scheme in schemes.items()},
+        "board": {"kind": options.board, "name": board.name, "part": board.part, "is_simulated": board.is_simulated},
+        "target_fps": options.target_fps,
+        "clk_mhz": options.clk_mhz,
+        "folding": design.folding,
+        "cycles": measure_cycles(work),
+        "versions": versions(),
+        "git": git_hash(),
+        "libmodel_sha256": library_digest(work),
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def measure_cycles(build_dir: Path, images: int = MEASURED_IMAGES, seed: int = 0) -> dict[str, float]:
+    """Latency (first beat in to last beat out of one image) and steady cycles per image, both in RTL."""
+    with Simulation(build_dir) as simulation:
+        io = simulation.manifest.io
+        if io is None:
+            raise ModelError(f"{build_dir}/manifest.json must describe the design's streams, got none.")
+        random = np.random.default_rng(seed)
+        batch = random.integers(0, 2 ** (io.input.bits - 1), (images, *io.input.shape))
+        alone = simulation.infer(batch[:1])
+        streamed = simulation.infer(batch)
+        return {
+            "latency": alone.latency_cycles(io.output.beats),
+            "steady_per_image": streamed.steady_cycles(io.output.beats),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages a build rests on."""
+    result = {}
+    for package in ("bitward", "finn-plus", "qonnx", "onnx", "verilator", "pyosys", "numpy"):
+        try:
+            result[package] = version(package)
+        except PackageNotFoundError:
+            result[package] = "not installed"
+    return result

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Verilator model of a build: compiled once, then driven from Python through a C interface.
+
+Cycles counted here are cycles of the RTL. Wall time and power of a board are not measured by a simulation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitward.errors import BoardError, ToolError
+from bitward.manifest import Manifest
+from bitward.tools import cores, find_verilator, require_tool, resource, run
+
+LIBRARY = "libmodel.so"
+QUIET_CYCLES = 1_000_000  # without a beat on either side for this long, the design is taken to be deadlocked
+_OKAY, _TIMEOUT, _FAILED = 0, -1, -2
+
+
+def compile_model(rtl: Path, files: list[str], out: Path, log: Path) -> Path:
+    """`out`/libmodel.so simulates bitward_top of the RTL folder, assertions on.
+
+    Raises ToolError, with the log's path, when Verilator or the compiler refuses.
+    """
+    verilator = find_verilator()
+    objects = out / "obj"
+    objects.mkdir(parents=True, exist_ok=True)
+    command = [
+        str(verilator.binary), "--cc", "--top-module", "bitward_top", "--prefix", "Vbitward_top",
+        "--Mdir", str(objects.resolve()), "--assert", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
+        "-Wno-lint", "-Wno-style", "-Wno-fatal", "-CFLAGS", "-fPIC", *files,
+    ]  # fmt: skip
+    run(command, cwd=rtl, env=verilator.environment, log=log)
+    compiler = str(require_tool("c++"))
+    make = [
+        str(require_tool("make")), "-f", "Vbitward_top.mk", "-j", str(cores()), f"CXX={compiler}", f"LINK={compiler}",
+        "PYTHON3=python3", "PERL=perl", "CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_STD=-std=gnu++20",
+        "CFG_LDLIBS_THREADS=-pthread -lpthread -latomic", "OPT_FAST=-O2", "OPT_SLOW=-O0",
+        "USER_CPPFLAGS=-DVL_USER_STOP -DVL_USER_FATAL -DVL_USER_FINISH", "Vbitward_top__ALL.a", "libverilated.a",
+    ]  # fmt: skip
+    run(make, cwd=objects, env=verilator.environment, log=log)
+    library = out / LIBRARY
+    include = verilator.root / "include"
+    link = [
+        compiler, "-std=gnu++20", "-O2", "-fPIC", "-shared", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_USER_FINISH",
+        f"-I{objects}", f"-I{include}", f"-I{include}/vltstd", str(resource("hls/src/harness.cpp")),
+        f"{objects}/Vbitward_top__ALL.a", f"{objects}/libverilated.a", "-pthread", "-latomic", "-o", str(library),
+    ]  # fmt: skip
+    run(link, log=log)
+    return library
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What came out of a stream: images (n, *shape), and the cycle of every input and output beat."""
+
+    outputs: NDArray[np.int64]
+    in_cycles: NDArray[np.uint64]
+    out_cycles: NDArray[np.uint64]
+
+    def latency_cycles(self, out_beats: int) -> int:
+        """Cycles from the first beat of the first image in to its last beat out."""
+        return int(self.out_cycles[out_beats - 1] - self.in_cycles[0]) + 1
+
+    def steady_cycles(self, out_beats: int) -> float:
+        """Cycles between finished images over the second half of the stream."""
+        ends = self.out_cycles[out_beats - 1 :: out_beats].astype(np.int64)
+        half = len(ends) // 2
+        if half < 1 or len(ends) - half < 2:
+            raise BoardError(f"a stream must have at least 4 images to measure a steady rate, got {len(ends)}.")
+        return float(ends[-1] - ends[half]) / (len(ends) - 1 - half)
+
+
+class Simulation:
+    """The accelerator of a build directory, simulated: AXI-Lite reads and writes, streams in and out.
+
+    Implements the virtual board's Accelerator protocol. One instance per process and library file.
+    """
+
+    def __init__(self, build: Path) -> None:
+        self.manifest = Manifest.load(build / "manifest.json")
+        library = (build / "sim" / LIBRARY).resolve()
+        if not library.is_file():
+            raise BoardError(f"{build} must hold a compiled model (sim/{LIBRARY}), got none: run bitward build again.")
+        self._library = _load(library)
+        self._model = self._library.bitward_open(str((build / "rtl").resolve()).encode())
+        if not self._model:
+            raise BoardError(f"{build}/rtl must be a readable folder of RTL files, got none: run bitward build again.")
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The model is gone."""
+        if self._model:
+            self._library.bitward_close(self._model)
+            self._model = None
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles simulated so far."""
+        return int(self._library.bitward_cycles(self._model))
+
+    def reset(self) -> None:
+        """ap_rst_n was low for 16 cycles; memories keep their content."""
+        self._library.bitward_reset(self._model)
+
+    def axil_write(self, address: int, data: int) -> None:
+        """A 32-bit word was written. Raises BoardError on an AXI error response."""
+        self._check(self._library.bitward_write(self._model, address, data & 0xFFFFFFFF), f"write to 0x{address:x}")
+
+    def axil_read(self, address: int) -> int:
+        """The 32-bit word at a byte address. Raises BoardError on an AXI error response."""
+        value = ctypes.c_uint32()
+        self._check(self._library.bitward_read(self._model, address, ctypes.byref(value)), f"read of 0x{address:x}")
+        return value.value
+
+    def stream(self, beats_in: bytes, out_bytes: int) -> bytes:
+        """All input beats are fed, `out_bytes` of output collected (bytes as AXI DMA moves them).
+
+        Raises BoardError where TLAST ends the transfer before that: a DMA would stop there.
+        """
+        io = self._io()
+        in_beat, out_beat = io.input.stream_bits // 8, io.output.stream_bits // 8
+        data, _, _, last = self._run(beats_in, in_beat, out_bytes // out_beat, out_beat, 0, 0, 0)
+        closed = int(np.argmax(last)) + 1 if last.any() else len(last)
+        if closed < len(last):
+            raise BoardError(
+                f"a transfer must be as long as the register images_per_transfer says, got {out_bytes} bytes asked for and "
+                f"TLAST after {closed * out_beat}; write the number of images to the register first."
+            )
+        return data
+
+    def infer(
+        self, images: NDArray[Any], in_stall: float = 0.0, out_stall: float = 0.0, seed: int = 0
+    ) -> Streamed:
+        """Integer images (n, *input shape) through the RTL back to back; either side may idle at random.
+
+        `in_stall` and `out_stall` are the shares of cycles in which that side holds back.
+        """
+        io = self._io()
+        count = len(images)
+        in_beat, out_beat = io.input.stream_bits // 8, io.output.stream_bits // 8
+        data, in_cycles, out_cycles, _ = self._run(
+            io.input.pack(images), in_beat, count * io.output.beats, out_beat,
+            round(1000 * in_stall), round(1000 * out_stall), seed,
+        )  # fmt: skip
+        return Streamed(io.output.unpack(data), in_cycles, out_cycles)
+
+    def _io(self) -> Any:
+        if self.manifest.io is None:
+            raise BoardError("the manifest must describe the design's streams, got none: run bitward build again.")
+        return self.manifest.io
+
+    def _run(
+        self, data: bytes, in_beat: int, out_beats: int, out_beat: int, in_stall: int, out_stall: int, seed: int
+    ) -> tuple[bytes, NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint8]]:
+        in_beats = len(data) // in_beat
+        out = np.zeros(out_beats * out_beat, dtype=np.uint8)
+        in_cycles = np.zeros(in_beats, dtype=np.uint64)
+        out_cycles = np.zeros(out_beats, dtype=np.uint64)
+        last = np.zeros(out_beats, dtype=np.uint8)
+        status = self._library.bitward_stream(
+            self._model, data, in_beats, in_beat, out.ctypes.data, out_beats, out_beat, in_stall, out_stall, seed,
+            QUIET_CYCLES, in_cycles.ctypes.data, out_cycles.ctypes.data, last.ctypes.data,
+        )  # fmt: skip
+        self._check(status, f"stream of {in_beats} beats")
+        return out.tobytes(), in_cycles, out_cycles, last
+
+    def _check(self, status: int, what: str) -> None:
+        if status == _OKAY:
+            return
+        if status == _TIMEOUT:
+            raise BoardError(f"the simulated accelerator must answer a {what}, got nothing in time: the design is stuck.")
+        if status == _FAILED:
+            text = self._library.bitward_failure().decode()
+            raise BoardError(f"the RTL's assertions must hold during a {what}, got {text}.")
+        kind = {2: "SLVERR (read-only register or partial word)", 3: "DECERR (no such address)"}.get(status, str(status))
+        raise BoardError(f"the AXI-Lite {what} must be answered OKAY, got {kind}: see the manifest's address map.")
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """The shared library with its C interface declared. Raises ToolError if it cannot be loaded."""
+    try:
+        loaded = ctypes.CDLL(str(library))
+    except OSError as error:
+        raise ToolError(f"{library} must load on this machine, got {error}: run bitward build again here.") from error
+    void, u32, u64, integer = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "bitward_open": (void, [ctypes.c_char_p]),
+        "bitward_close": (None, [void]),
+        "bitward_reset": (None, [void]),
+        "bitward_cycles": (u64, [void]),
+        "bitward_failure": (ctypes.c_char_p, []),
+        "bitward_write": (integer, [void, u32, u32]),
+        "bitward_read": (integer, [void, u32, ctypes.POINTER(u32)]),
+        "bitward_stream": (
+            integer,
+            [void, ctypes.c_char_p, u64, u64, void, u64, u64, u32, u32, u64, u64, void, void, void],
+        ),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def library_digest(build: Path) -> str:
+    """sha256 of the compiled model, for provenance."""
+    return hashlib.sha256((build / "sim" / LIBRARY).read_bytes()).hexdigest()

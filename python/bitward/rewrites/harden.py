@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A QONNX file to a hardened QONNX file: signs folded, then weights stored with copies and voted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.general import GiveUniqueParameterTensors
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.quant_constant_folding import FoldTransposeIntoQuantInit
+
+from bitward.rewrites.fold_negative_scales import FoldNegativeScales, negative_scales, saturated_weights
+from bitward.rewrites.insert_msb_voter import InsertMsbVoter
+from bitward.rewrites.layers import find_layers, load_model, save_model
+from bitward.schemes import Scheme
+from bitward.tools import output_directory
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What was done: the scheme of each hardened layer, the signs folded by node, the weights that saturated by layer."""
+
+    schemes: dict[str, Scheme]
+    folded_signs: dict[str, int]
+    saturated_weights: dict[str, int]
+
+
+def prepare(model: ModelWrapper) -> ModelWrapper:
+    """The same function with shapes known, parameters unshared and transposes of weights gone; names stay as they are."""
+    for step in (InferShapes(), GiveUniqueParameterTensors(), FoldTransposeIntoQuantInit(), InferShapes()):
+        model = model.transform(step)
+    return model
+
+
+def harden_model(
+    source: Path, target: Path, *, voted: int = 1, layers: Sequence[str] | None = None, saturate: bool = False
+) -> Hardening:
+    """`target` is the model of `source` with the weights of `layers` (None: all) stored under Tmr(bits, voted); same function.
+
+    `saturate` allows sign folding to change a weight of -2^(b-1) by one step. Errors: see `load_model`, `FoldNegativeScales`,
+    `InsertMsbVoter`; OutputError when `target` cannot be written.
+    """
+    model = prepare(load_model(source))
+    folded = negative_scales(model)
+    model = model.transform(FoldNegativeScales(saturate))
+    model = model.transform(InsertMsbVoter(layers, voted))
+    output_directory(target.parent)
+    save_model(model, target)
+    schemes: dict[str, Scheme] = {
+        name: getCustomOp(layer.voter).scheme for name, layer in find_layers(model).items() if layer.voter is not None
+    }
+    return Hardening(schemes, folded, saturated_weights(model))

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A design behind AXI: stored beats as 32-bit words of one AXI-Lite map, images as the bytes of two streams."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bitward.engine.images import StoredImages, load_images
+from bitward.errors import BoardError, ManifestError
+from bitward.manifest import Hardware, Io, Manifest
+from bitward.targets import Target
+from bitward.words import beat_of, segments_of
+
+MAGIC = 0x42575444  # what the identification register of an accelerator of bitward's reads
+
+
+class AxiTarget(Target):
+    """What the RTL simulation and a board have in common. A subclass moves words and bytes.
+
+    Words written are stale for a while: memories read ahead. `infer` therefore sends dummy images first, as many as the
+    manifest says for the memories written since the last call.
+    """
+
+    def __init__(self, build_dir: str | Path) -> None:
+        self.build_dir = Path(build_dir)
+        self._manifest = Manifest.load(self.build_dir / "manifest.json")
+        self._images = StoredImages(self._manifest, load_images(self.build_dir / "memories.npz"))
+        self._stale: set[str] = set()
+        self._images_per_transfer = 0
+
+    @abstractmethod
+    def _read_words(self, address: int, count: int) -> Sequence[int]:
+        """`count` 32-bit words from a byte address of the AXI-Lite map on, lowest first."""
+
+    @abstractmethod
+    def _write_words(self, address: int, words: Sequence[int]) -> None:
+        """32-bit words are written from a byte address on, lowest first."""
+
+    @abstractmethod
+    def _transfer(self, data: bytes, out_bytes: int) -> bytes:
+        """The `out_bytes` that the design streams back for `data`."""
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    def identify(self) -> None:
+        """The design that runs is the manifest's. Raises BoardError where the registers say otherwise."""
+        registers = self._manifest.registers
+        (magic,) = self._read_words(registers["magic"], 1)
+        if magic != MAGIC:
+            raise BoardError(
+                f"the accelerator must be one of bitward's (identification 0x{MAGIC:08x}), got 0x{magic:08x}; load the "
+                f"overlay of {self.build_dir}"
+            )
+        (design_id,) = self._read_words(registers["design_id"], 1)
+        if design_id != self._manifest.design_id:
+            raise BoardError(
+                f"the manifest must belong to the loaded overlay (design 0x{design_id:08x}), got "
+                f"0x{self._manifest.design_id:08x} from {self.build_dir}; use the manifest that was built with the overlay"
+            )
+
+    def read(self, memory: str, word: int) -> int:
+        place = self._place(memory, word)
+        segments = self._read_words(place.base + word * place.word_stride, place.segments)
+        return beat_of(np.array(segments, dtype=np.uint32))
+
+    def write(self, memory: str, word: int, value: int) -> None:
+        place = self._place(memory, word)
+        if not 0 <= value < 1 << place.width:
+            raise ManifestError(f"a beat of memory {memory} must be {place.width} bits, got {value:#x}; mask it")
+        words = [int(segment) for segment in segments_of(value, place.segments)]
+        self._write_words(place.base + word * place.word_stride, words)
+        self._stale.add(memory)
+
+    def golden(self, memory: str, word: int) -> int:
+        return self._images.golden(memory, word)
+
+    def infer(self, images: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        flush = self._flush_images()
+        batch = np.concatenate([np.repeat(images[:1], flush, axis=0), images]) if flush and len(images) else images
+        if len(batch) == 0:
+            return np.zeros((0, *self._io.output.shape), dtype=np.int64)
+        self._set_images_per_transfer(len(batch))
+        data = self._transfer(self._io.input.pack(batch), len(batch) * self._io.output.image_bytes)
+        self._stale.clear()
+        return self._io.output.unpack(data)[flush:]
+
+    def _flush_images(self) -> int:
+        places = (self._manifest.memory(name).hardware for name in self._stale)
+        return max((place.flush_images for place in places if place is not None), default=0)
+
+    def _set_images_per_transfer(self, count: int) -> None:
+        if count != self._images_per_transfer:
+            self._write_words(self._manifest.registers["images_per_transfer"], [count])
+            self._images_per_transfer = count
+
+    def _place(self, memory: str, word: int) -> Hardware:
+        found = self._manifest.memory(memory)
+        if found.hardware is None:
+            raise ManifestError(f"memory {memory} must be in hardware, got a software-only one; build the model first")
+        if not 0 <= word < found.depth:
+            raise ManifestError(f"word must be 0 to {found.depth - 1} in memory {memory}, got {word}")
+        return found.hardware
+
+    @property
+    def _io(self) -> Io:
+        if self._manifest.io is None:
+            raise ManifestError(f"{self.build_dir}/manifest.json must describe streams, got none; build the model again")
+        return self._manifest.io

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantization-aware training by seed, and export to QONNX: `train_network`, then `export_network`.
+
+Torch and Brevitas are imported by the modules below, not here: what only names these functions stays quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bitward.train.recipe import Recipe, TrainingRun, TrainResult
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["DEFAULT_SEEDS", "Recipe", "TrainResult", "TrainingRun", "export_network", "train_network"]
+
+DEFAULT_SEEDS = (0, 1, 2, 3, 4)
+
+
+def train_network(
+    network: str,
+    *,
+    seeds: tuple[int, ...] = DEFAULT_SEEDS,
+    recipe: Recipe | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainingRun:
+    """Every seed of the network is trained and tested; what `cache` already holds of the same recipe is not trained again.
+
+    Each finished seed is a file in `cache` (whole or absent, also after kill -9). ConfigError: no such network, no seeds.
+    """
+    from bitward.train.training import train_seeds
+
+    return train_seeds(network, seeds=seeds, recipe=recipe or Recipe(), cache=cache, progress=progress)
+
+
+def export_network(run: TrainingRun, directory: Path) -> Path:
+    """`directory` holds NAME.onnx, the cleaned QONNX of the run's first seed, and its card NAME.md; the ONNX path."""
+    from bitward.train.export import export_run
+
+    return export_run(run, directory)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual board below its server: DDR, AXI DMA as PG021 has it, clocks, programming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bitward_runtime.backend import AddressError
+from bitward_virtual import dma as regs
+from bitward_virtual.board import DDR_BASE, DDR_BYTES, VirtualBoard
+from bitward_virtual.dma import MM2S, S2MM, AxiDma
+from bitward_virtual.emulate import overlay_of, virtual_board
+from bitward_virtual.memory import CRL_BASE, Ddr
+from conftest import make_build
+from fake_accelerator import DEADLOCK, DESIGN_ID, FakeAccelerator
+
+from bitward.errors import BoardError
+from bitward.hardware.overlay import bit_body
+
+
+def as_firmware(bit: Path) -> bytes:
+    """What the client makes of a .bit: its body, byte-swapped per word."""
+    return np.frombuffer(bit_body(bit.read_bytes()), dtype="<u4").byteswap().tobytes()
+
+
+class Bench:
+    """A DMA between two buffers and the fake accelerator."""
+
+    def __init__(self) -> None:
+        self.ddr = Ddr(DDR_BASE, DDR_BYTES)
+        self.source, self.sink = self.ddr.allocate(16), self.ddr.allocate(16)
+        self.source.write(0, bytes(range(16)))
+        self.dma = AxiDma(self.ddr, FakeAccelerator())
+
+    def start(self, channel: int, address: int, length: int) -> None:
+        self.dma.write(channel + regs.DMACR, regs.RUN)
+        self.dma.write(channel + regs.ADDRESS, address & 0xFFFFFFFF)
+        self.dma.write(channel + regs.ADDRESS_MSB, address >> 32)
+        self.dma.write(channel + regs.LENGTH, length)
+
+    def status(self, channel: int) -> int:
+        return self.dma.read(channel + regs.DMASR)
+
+
+@pytest.mark.parametrize("order", [(MM2S, S2MM), (S2MM, MM2S)], ids=["send first", "receive first"])
+def test_a_transfer_runs_when_both_lengths_are_written(order: tuple[int, int]):
+    bench = Bench()
+    assert bench.status(MM2S) == bench.status(S2MM) == regs.HALTED
+    for count, channel in enumerate(order):
+        address = bench.source.address if channel == MM2S else bench.sink.address
+        bench.start(channel, address, 16)
+        assert bool(bench.status(order[0]) & regs.IDLE) == (count == 1)
+    assert bench.status(MM2S) == bench.status(S2MM) == regs.IDLE | regs.COMPLETE_IRQ
+    assert bench.sink.read(0, 16) == bytes(range(1, 17)) and bench.dma.read(S2MM + regs.LENGTH) == 16
+
+
+def test_a_short_packet_ends_the_receive_and_its_length_is_read_back():
+    bench = Bench()
+    bench.start(S2MM, bench.sink.address, 16)
+    bench.start(MM2S, bench.source.address, 3)
+    assert bench.dma.read(S2MM + regs.LENGTH) == 3
+    assert bench.sink.read(0, 16) == bytes([1, 2, 3]) + bytes(13)
+
+
+def test_idle_is_0_before_the_first_transfer_and_when_halted():
+    bench = Bench()
+    bench.dma.write(MM2S, regs.RUN)
+    assert bench.status(MM2S) == 0
+    bench.start(S2MM, bench.sink.address, 16)
+    bench.start(MM2S, bench.source.address, 16)
+    bench.dma.write(MM2S, 0)
+    assert bench.status(MM2S) & (regs.IDLE | regs.HALTED) == regs.HALTED
+
+
+def test_length_has_no_effect_when_halted_or_zero():
+    bench = Bench()
+    bench.dma.write(MM2S + regs.LENGTH, 16)
+    bench.start(MM2S, bench.source.address, 0)
+    assert bench.dma.read(MM2S + regs.LENGTH) == 0 and bench.status(MM2S) == 0
+
+
+def test_interrupt_bits_are_cleared_by_writing_1_and_nothing_else_is():
+    bench = Bench()
+    bench.start(S2MM, bench.sink.address, 16)
+    bench.start(MM2S, bench.source.address, 16)
+    bench.dma.write(S2MM + regs.DMASR, 0xFFFFFFFF)
+    assert bench.status(S2MM) == regs.IDLE
+
+
+@pytest.mark.parametrize(("channel", "other"), [(MM2S, S2MM), (S2MM, MM2S)])
+def test_an_address_outside_all_buffers_is_a_decode_error_until_reset(channel: int, other: int):
+    bench = Bench()
+    good = bench.source.address if other == MM2S else bench.sink.address
+    bench.start(other, good, 16)
+    bench.start(channel, 0x8_0000_0000, 16)
+    assert bench.status(channel) == regs.HALTED | regs.DECODE_ERROR | regs.ERROR_IRQ
+    bench.dma.write(channel, regs.RUN)
+    assert bench.status(channel) & regs.HALTED
+    assert bench.dma.read(channel + regs.ADDRESS_MSB) == 8
+    bench.dma.write(other, regs.RESET)  # either channel's bit resets both
+    assert bench.status(channel) == regs.HALTED and bench.dma.read(channel) == regs.ALWAYS_SET
+
+
+def test_a_packet_longer_than_the_length_is_an_internal_error(monkeypatch: pytest.MonkeyPatch):
+    bench = Bench()
+    monkeypatch.setattr(FakeAccelerator, "stream", lambda self, beats, size: bytes(size + 1))
+    bench.start(S2MM, bench.sink.address, 8)
+    bench.start(MM2S, bench.source.address, 16)
+    assert bench.status(S2MM) == regs.HALTED | regs.INTERNAL_ERROR | regs.ERROR_IRQ
+
+
+def test_a_deadlock_is_told_and_leaves_a_dma_that_can_start_again():
+    bench = Bench()
+    bench.source.write(0, bytes([DEADLOCK]))
+    bench.start(S2MM, bench.sink.address, 16)
+    with pytest.raises(BoardError, match=r"^the accelerator must end within 1000 cycles"):
+        bench.start(MM2S, bench.source.address, 16)
+    assert bench.status(MM2S) == bench.status(S2MM) == regs.HALTED
+
+
+def test_registers_of_scatter_gather_are_not_there():
+    with pytest.raises(AddressError, match=r"^a register of the DMA must be one of simple mode, got offset 0x8; "):
+        Bench().dma.read(0x08)
+
+
+def test_buffers_never_overlap_and_gaps_are_used_again():
+    ddr = Ddr(0x1000, 4 * 4096)
+    buffers = [ddr.allocate(size) for size in (1, 4097, 4096)]
+    assert [buffer.address for buffer in buffers] == [0x1000, 0x2000, 0x4000]
+    with pytest.raises(
+        BoardError, match=r"^buffers must fit into the virtual board's 0 MiB for DMA, got 1 bytes more; "
+    ):
+        ddr.allocate(1)
+    buffers[1].free()
+    assert ddr.allocate(8192).address == 0x2000
+    with pytest.raises(AddressError, match=r"^memory must be inside an allocated buffer, got 2 bytes at 0x1000; "):
+        ddr.view(0x1000, 2)
+
+
+def test_programming_maps_the_pl_and_restores_its_memories(board: VirtualBoard, bit: Path):
+    with pytest.raises(
+        AddressError, match=r"^an address must be mapped on KV260 \(virtual, bitward\) \(no overlay is "
+    ):
+        board.read(0xA000_0000)
+    for _ in range(2):
+        board.program("digits.bin", as_firmware(bit))
+        assert board.read(0xA000_0000) == DESIGN_ID and board.read(0xA000_1004) == 0x01010101
+        board.write(0xA000_1004, 7)
+        assert board.read(0xA000_1004) == 7
+
+
+def test_each_load_has_one_accelerator_of_its_own(build: Path, bit: Path):
+    made: list[FakeAccelerator] = []
+    board = virtual_board(build, lambda _: made.append(FakeAccelerator()) or made[-1])
+    for _ in range(2):
+        board.program("digits.bin", as_firmware(bit))
+    assert [(one.resets, one.closed) for one in made] == [(1, True), (1, False)]
+    board.close()
+    assert made[1].closed
+    with pytest.raises(AddressError, match=r"^an address must be mapped on .* \(no overlay is loaded\), got 4 bytes "):
+        board.read(0xA000_0000)
+
+
+def test_an_overlay_of_another_build_is_refused(board: VirtualBoard, tmp_path: Path):
+    other = overlay_of(make_build(tmp_path / "other", "module other; endmodule"))
+    with pytest.raises(
+        BoardError, match=r"^this virtual board emulates the overlay of build \w{12} \(digits\), got x\.bin"
+    ):
+        board.program("x.bin", as_firmware(other))
+
+
+def test_an_overlay_that_does_not_belong_to_its_folder_is_refused(build: Path):
+    (build / "rtl" / "top.sv").write_text("module changed; endmodule")
+    with pytest.raises(BoardError, match=r"^digits-\w{12}\.bit must belong to the build beside it "):
+        virtual_board(build)
+
+
+def test_a_folder_without_an_overlay_is_refused(tmp_path: Path):
+    with pytest.raises(
+        BoardError, match=r"/overlay must hold one \.bit, got 0; run bitward build --board virtual --out "
+    ):
+        overlay_of(tmp_path)
+
+
+def test_buffers_are_memory_and_registers_keep_what_is_written(board: VirtualBoard):
+    buffer = board.allocate(8)
+    board.write(buffer.address + 4, 0x01020304)
+    assert buffer.read(0, 8) == bytes(4) + bytes([4, 3, 2, 1]) and board.read(buffer.address + 4) == 0x01020304
+    board.write(CRL_BASE + 0xC0, 0x01010500)
+    assert board.read(CRL_BASE + 0xC0) == 0x01010500
+    with pytest.raises(AddressError, match=r"^a register of CRL_APB must be one that the virtual board models "):
+        board.read(CRL_BASE + 4)
+
+
+def test_the_end_of_a_region_is_its_end(board: VirtualBoard):
+    with pytest.raises(AddressError, match=r"^an address must be mapped on .*, got 8 bytes at 0xff5e00fc; "):
+        board.check(CRL_BASE + 0xFC, 8)

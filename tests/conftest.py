@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may use: the repository's root, fake tools on PATH, and the switch for golden files."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written anew."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def fake_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`fake_tool(name, body)` puts a shell script first on PATH; it logs its command lines to NAME.calls beside it."""
+    folder = tmp_path / "fake-tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+    def make(name: str, body: str = "exit 0") -> Path:
+        tool = folder / name
+        tool.write_text(f'#!/bin/sh\necho "$*" >> "{folder}/{name}.calls"\n{body}\n')
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+        return tool
+
+    return make

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The root command: quick, lazy, one sentence for every error, the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from importlib import import_module
+
+import click
+import pytest
+
+from bitward import doctor
+from bitward.cli import _main, main
+from bitward.errors import BoardError
+
+COMMAND = [sys.executable, "-m", "bitward"]
+HEAVY = {"torch", "finn", "qonnx", "onnx", "brevitas", "pyarrow", "sklearn", "scipy", "pandas", "grpc"}
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """`failing(error)` makes `bitward doctor` raise that error."""
+
+    def make(error: BaseException) -> None:
+        @click.command()
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr(import_module("bitward.cli.doctor"), "command", command)
+
+    return make
+
+
+def test_help_imports_nothing_heavy_and_lists_every_command():
+    script = "import sys; from bitward.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    tops = {name.split(".")[0] for name in done.stderr.split()}
+    assert not tops & HEAVY
+    for name in _main.root.list_commands(None):
+        assert f"  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", _main.root.list_commands(None))
+def test_every_command_has_a_summary_and_documents_its_options(name):
+    command = _main.root.get_command(click.Context(_main.root), name)
+    assert _main._summary(_main.FOLDER / f"{name.replace('-', '_')}.py").endswith(".")
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+    for each in commands:
+        assert each.help, f"{each.name} must say what it does"
+        undocumented = [p.name for p in each.params if isinstance(p, click.Option) and not p.hidden and not p.help]
+        assert undocumented == []
+
+
+def test_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("bitward 0.")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["docter"], "the command must be one of bitward's, got docter: did you mean doctor?"),
+        (["zzz"], "the command must be one of bitward's, got zzz: bitward --help lists them"),
+        (["doctor", "--prot", "1"], "No such option"),
+        (["doctor", "--port", "70000"], "Invalid value for '--port'"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_a_suggestion(capsys, given, sentence):
+    assert main(given) == 2
+    assert sentence in capsys.readouterr().err
+
+
+ERRORS = [
+    (BoardError("127.0.0.1:7967 must answer, got nothing: start bitward emulate"), "127.0.0.1:7967 must answer, got"),
+    (
+        OSError(errno.ENOSPC, "No space left on device", "runs/x"),
+        "runs/x must be on a disk with space left, got No space",
+    ),
+    (OSError(errno.EROFS, "Read-only file system", "runs/x"), "runs/x must be writable, got Read-only file system: "),
+    (PermissionError(errno.EACCES, "Permission denied", "runs/x"), "runs/x must be accessible to you, got Permission"),
+    (ZeroDivisionError("division by zero"), "internal error, ZeroDivisionError: division by zero (a bug in bitward: "),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), ERRORS, ids=lambda value: type(value).__name__)
+def test_an_error_is_one_sentence_and_exit_1(capsys, failing, error, sentence):
+    failing(error)
+    assert main(["doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"bitward: {sentence}")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", [["--debug", "doctor"], ["doctor", "--debug"]])
+def test_debug_shows_the_traceback(capsys, failing, given):
+    failing(BoardError("no board"))
+    assert main(given) == 1
+    err = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in err
+    assert err.splitlines()[-1] == "bitward: no board"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupt_is_exit_130(capsys, failing, error):
+    failing(error)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "bitward: interrupted\n"
+
+
+def test_ctrl_c_reaches_a_running_command():
+    script = (
+        "import sys, time, click\nfrom bitward.cli import main, doctor\n"
+        "@click.command()\ndef slow():\n    print('on', flush=True); time.sleep(60)\n"
+        "doctor.command = slow\nsys.exit(main(['doctor']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b"bitward: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_quiet_silences_progress_and_not_results(monkeypatch, capsys):
+    @click.command()
+    def command() -> None:
+        _main.session().console.print("working")
+        click.echo("result")
+
+    monkeypatch.setattr(import_module("bitward.cli.doctor"), "command", command)
+    assert main(["--quiet", "doctor"]) == 0
+    assert capsys.readouterr().out == "result\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m bitward doctor | head -1"], capture_output=True, text=True, check=True
+    )
+    assert "PASS" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine on which every check passes, with `machine(name, finding)` to change one."""
+    ok = [doctor.Finding("Python 3.11", "PASS", "3.11.7", "runs bitward"), doctor.Finding("Disk", "PASS", "9 GB", "x")]
+    monkeypatch.setattr(doctor, "examine", lambda host, port: iter(ok))
+    return ok
+
+
+def test_doctor_numbers_its_lines_and_passes(machine, capsys):
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        " 1. PASS  Python 3.11: 3.11.7 (runs bitward)",
+        " 2. PASS  Disk: 9 GB (x)",
+        "This machine can run make demo.",
+    ]
+
+
+def test_doctor_says_what_to_do_and_fails_for_what_is_needed(machine, capsys):
+    machine.append(doctor.Finding("make", "FAIL", "not found", "builds", "install make"))
+    machine.append(doctor.Finding("Vivado", "SKIP", "not found", "bitstreams", "install Vivado"))
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert " 3. FAIL  make: not found (builds)\n          -> install make\n" in out
+    assert " 4. SKIP  Vivado: not found (bitstreams)\n          -> install Vivado\n" in out
+    assert out.endswith("This machine lacks: make.\n")
+
+
+def test_doctor_speaks_json(machine, capsys):
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert report["findings"][0] == {
+        "name": "Python 3.11", "status": "PASS", "found": "3.11.7", "purpose": "runs bitward", "advice": ""
+    }  # fmt: skip
+
+
+def test_this_machine_has_what_the_tests_need():
+    """The real checks, those of optional tools aside."""
+    findings = {finding.name: finding for finding in doctor.examine()}
+    for name in ("Python 3.11", "C++ compiler", "make", "Verilator", "Yosys", "FINN+", "Training", "Campaigns"):
+        assert findings[name].status == "PASS", findings[name]
+    assert all(finding.advice for finding in findings.values() if finding.status != "PASS")
+    assert findings["Board"].status == "SKIP"
+
+
+def test_vivado_is_found_on_path_and_its_version_told(fake_tool):
+    fake_tool("vivado", "echo 'vivado v2024.2 (64-bit)'")
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert (findings["Vivado"].status, findings["Vivado"].found) == ("PASS", "vivado v2024.2 (64-bit)")
+
+
+def test_a_machine_with_nothing_on_path_fails_what_is_needed_and_skips_the_rest(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert {findings[name].status for name in ("C++ compiler", "make")} == {"FAIL"}
+    assert {findings[name].status for name in ("Vivado", "GPU", "Chromium", "tclsh")} == {"SKIP"}
+
+
+def test_a_board_that_listens_passes_and_one_that_does_not_fails():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert list(doctor.examine("127.0.0.1", port))[-1].status == "PASS"
+    gone = list(doctor.examine("127.0.0.1", port))[-1]
+    assert (gone.status, gone.found) == ("FAIL", f"127.0.0.1:{port}: {os.strerror(errno.ECONNREFUSED)}")
