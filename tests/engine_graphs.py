@@ -38,16 +38,14 @@ def graph(nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
 
 def mvau(name: str, mw: int, mh: int, pe: int, simd: int, **more: Any) -> onnx.NodeProto:
     """A StoredMVAU_rtl node with memory NAME.weight."""
-    given = {"inputDataType": "UINT4", "outputDataType": "INT16", "noActivation": 1, **more}
+    given = {"inputDataType": "UINT4", "weightDataType": "INT4", "outputDataType": "INT16", "noActivation": 1, **more}
     return node("StoredMVAU_rtl", name, f"{name}.weight", MW=mw, MH=mh, PE=pe, SIMD=simd, **given)
 
 
 def thresholding(name: str, channels: int, pe: int, steps: int, **more: Any) -> onnx.NodeProto:
     """A Thresholding_rtl node with memory NAME.threshold."""
-    given = {"inputDataType": "INT16", "outputDataType": "UINT4", **more}
-    return node(
-        "Thresholding_rtl", name, f"{name}.threshold", NumChannels=channels, PE=pe, numSteps=steps, **given
-    )
+    given = {"inputDataType": "INT16", "weightDataType": "INT16", "outputDataType": "UINT4", **more}
+    return node("Thresholding_rtl", name, f"{name}.threshold", NumChannels=channels, PE=pe, numSteps=steps, **given)
 
 
 def weights(name: str, mw: int, mh: int, pe: int, simd: int, scheme: Scheme, **more: Any) -> Memory:

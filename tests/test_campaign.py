@@ -190,6 +190,11 @@ def test_a_target_that_is_wrong_without_faults_is_refused(tmp_path):
     assert run(tmp_path, toy)[0].restored_golden
 
 
+def test_workers_whose_targets_differ_without_faults_are_refused(tmp_path):
+    with pytest.raises(BoardError, match=r"^the workers' targets must agree without faults, got two outputs: use one "):
+        run(tmp_path, factory=partial(ToyTarget, broken="differs"), workers=2)
+
+
 def test_expected_outputs_of_another_shape_are_refused(tmp_path):
     with pytest.raises(BoardError, match=r"^target toy must compute the expected outputs .*, got another shape: "):
         run(tmp_path, campaign(expected=np.zeros((5, 2), int)))

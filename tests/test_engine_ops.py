@@ -135,7 +135,8 @@ def test_the_matrix_is_read_and_multiplied_as_the_rtl_does(scheme, mw, mh, pe, s
     memory = weights("a", mw, mh, pe, simd, scheme)
     image = scrambled(memory, rng)
     images = rng.integers(0, 16, (5, 2, mw))  # two vectors an image
-    unit = mvau("a", mw, mh, pe, simd, outputDataType=f"INT{acc_bits}", numInputVectors=[1, 2])
+    kinds = {"weightDataType": f"INT{scheme.bits}", "outputDataType": f"INT{acc_bits}"}
+    unit = mvau("a", mw, mh, pe, simd, numInputVectors=[1, 2], **kinds)
     got = run([unit], [memory], images, ((2, mw), "UINT4"), ((2, mh), f"INT{acc_bits}"), {"a.weight": image})
     fold = (mw, mh, pe, simd, scheme.bits, scheme.voted, acc_bits)
     expected = [[matrix_unit(vector, image, *fold) for vector in vectors] for vectors in images]
@@ -151,7 +152,8 @@ def test_sums_are_exact_whatever_their_size(mw):
         image = memory.image(words_of(np.full((mw, 1), low), bits))
         top = (1 << 15) - 1 if kind == "INT16" else (1 << 32) - 1
         images = np.full((1, mw), top)
-        unit = mvau("a", mw, 1, 1, 1, inputDataType=kind, outputDataType=f"INT{acc_bits}")
+        kinds = {"inputDataType": kind, "weightDataType": f"INT{bits}", "outputDataType": f"INT{acc_bits}"}
+        unit = mvau("a", mw, 1, 1, 1, **kinds)
         got = run([unit], [memory], images, ((mw,), kind), ((1,), f"INT{acc_bits}"), {"a.weight": image})
         assert int(got[0, 0]) == signed(low * top * mw % (1 << acc_bits), acc_bits)
 
@@ -185,7 +187,8 @@ def test_thresholding_searches_as_the_rtl_does(wi, wt, steps, is_signed, bias, l
     source, result = f"{'' if is_signed else 'U'}INT{wi}", "INT6"
     values = np.arange(1 << wi) - ((1 << (wi - 1)) if is_signed else 0)
     images = np.repeat(values[:, None], channels, axis=1)
-    unit = thresholding("a", channels, pe, steps, inputDataType=source, outputDataType=result, ActVal=bias)
+    kinds = {"inputDataType": source, "weightDataType": f"INT{wt}", "outputDataType": result}
+    unit = thresholding("a", channels, pe, steps, ActVal=bias, **kinds)
     got = run([unit], [memory], images, ((channels,), source), ((channels,), result), {"a.threshold": image})
     for value, outputs in zip(values.tolist(), got.tolist(), strict=True):
         for channel, output in enumerate(outputs):
@@ -198,7 +201,7 @@ def test_on_sorted_lists_thresholding_counts():
     tensor = np.sort(rng.integers(-100, 100, (4, 11)), axis=1)
     memory = thresholds("a", 4, 2, 11, 9, True, 4)
     images = rng.integers(-128, 128, (50, 4))
-    unit = thresholding("a", 4, 2, 11, inputDataType="INT8")
+    unit = thresholding("a", 4, 2, 11, inputDataType="INT8", weightDataType="INT9")
     stored = {"a.threshold": memory.image(words_of(tensor, 9))}
     got = run([unit], [memory], images, ((4,), "INT8"), ((4,), "UINT4"), stored)
     assert np.array_equal(got, (tensor <= images[:, :, None]).sum(axis=2))
@@ -208,7 +211,7 @@ def test_an_unsorted_list_is_searched_not_counted():
     """Negative control: the upset that tells the two apart."""
     memory = thresholds("a", 1, 1, 3, 8, False, 1)
     stored = {"a.threshold": memory.image(np.array([[10, 20 ^ 128, 30]], np.uint64))}
-    unit = thresholding("a", 1, 1, 3, inputDataType="UINT8")
+    unit = thresholding("a", 1, 1, 3, inputDataType="UINT8", weightDataType="UINT8")
     got = run([unit], [memory], np.array([[40]]), ((1,), "UINT8"), ((1,), "UINT4"), stored)
     assert got.tolist() == [[1]]  # 148 is above 40, so only 10 is looked at; two thresholds are not above 40
 
@@ -248,7 +251,7 @@ def test_a_depthwise_window_and_a_pool_give_maxima(lanes):
     images = np.random.default_rng(4).integers(-8, 8, (3, 6, 4, 4))
     units = [
         node("ConvolutionInputGenerator_rtl", "swg", IFMDim=[6, 4], IFMChannels=4, ConvKernelDim=[2, 2],
-             Stride=[2, 2], SIMD=lanes, depthwise=1, inputDataType="INT4"),
+             Stride=[2, 2], Dilation=[1, 1], SIMD=lanes, depthwise=1, inputDataType="INT4"),
         node("StreamingFIFO_rtl", "fifo"),
         node("Pool_rtl", "pool", Channels=4, PE=lanes, KernelSize=[2, 2], OutImgDims=[3, 2], Function="MaxPool",
              InputDataType="INT4"),
@@ -271,18 +274,40 @@ def test_padding_puts_zeros_around():
 
 # -- refusals --------------------------------------------------------------------------------------------------------
 
-POOL = {"Channels": 1, "KernelSize": [2], "OutImgDims": [1, 1], "InputDataType": "UINT4", "Function": "MaxPool"}
+POOL = {
+    "Channels": 1,
+    "PE": 1,
+    "KernelSize": [2],
+    "OutImgDims": [1, 1],
+    "InputDataType": "UINT4",
+    "Function": "MaxPool",
+}
 
 
 @pytest.mark.parametrize(
     ("unit", "message"),
     [
         (node("Softmax", "s"), r"^node s \(Softmax\) must be an operator that the engine models, got Softmax; "),
-        (node("Pool_rtl", "p", **{**POOL, "Function": "AvgPool"}), r"^node p \(Pool_rtl\) must have Function = MaxPool, "),
-        (node("Pool_rtl", "p", **{**POOL, "InputDataType": "BIPOLAR"}), r"^InputDataType of node p .* must be INT or UI"),
-        (node("Pool_rtl", "p", **{**POOL, "KernelSize": 2}), r"^node p .* must have the integer list KernelSize, got 2;"),
-        (node("Pool_rtl", "p", **{**POOL, "Channels": "x"}), r"^node p .* must have the integer attribute Channels, got"),
-        (node("Pool_rtl", "p", **POOL), r"^node p must take 8 elements of UINT4 as the stream before it has them, got 4"),
+        (
+            node("Pool_rtl", "p", **{**POOL, "Function": "AvgPool"}),
+            r"^node p \(Pool_rtl\) must have Function = MaxPool, ",
+        ),
+        (
+            node("Pool_rtl", "p", **{**POOL, "InputDataType": "BIPOLAR"}),
+            r"^InputDataType of node p .* must be INT or UI",
+        ),
+        (
+            node("Pool_rtl", "p", **{**POOL, "KernelSize": 2}),
+            r"^node p .* must have the integer list KernelSize, got 2;",
+        ),
+        (
+            node("Pool_rtl", "p", **{**POOL, "Channels": "x"}),
+            r"^node p .* must have the integer attribute Channels, got",
+        ),
+        (
+            node("Pool_rtl", "p", **POOL),
+            r"^node p must take 8 elements of UINT4 as the stream before it has them, got 4",
+        ),
         (
             node("StreamingDataWidthConverter_rtl", "d", inShape=[6], outShape=[8]),
             r"^node d \(StreamingDataWidthConverter_rtl\) must give the 6 elements it takes, got 8; ",
@@ -301,11 +326,14 @@ def test_what_is_not_modelled_is_refused(unit, message):
 
 def test_a_memory_of_another_folding_is_refused():
     design = manifest([weights("a", 8, 4, 1, 1, Plain(4))], ((8,), "UINT4"), ((4,), "INT16"))
-    with pytest.raises(ManifestError, match=r"^memory a\.weight must have 16 rows of 2 lanes for node a, got 32 of 1; "):
+    message = r"^memory a\.weight must have 16 rows of 2 words of 4 bits for node a, got 32 of 1 of 4; "
+    with pytest.raises(ManifestError, match=message):
         chain(graph([mvau("a", 8, 4, 1, 2)]), design)
-    design = manifest([thresholds("a", 8, 2, 15, 16, True, 8)], ((4,), "INT16"), ((4,), "UINT4"))
-    with pytest.raises(ManifestError, match=r"^memory a\.threshold must have 32 rows, or as many for each of 4 channel "):
-        chain(graph([thresholding("a", 8, 2, 13)]), manifest([thresholds("a", 8, 2, 3, 16, True, 8)], *ENDS))
+    design = manifest([thresholds("a", 8, 2, 5, 16, True, 8)], *ENDS)
+    with pytest.raises(
+        ManifestError, match=r"^memory a\.threshold must have 32 rows, or as many for each of 4 channel "
+    ):
+        chain(graph([thresholding("a", 8, 2, 13)]), design)
 
 
 ENDS = (((8,), "INT16"), ((8,), "UINT4"))
@@ -313,7 +341,9 @@ ENDS = (((8,), "INT16"), ((8,), "UINT4"))
 
 def test_thresholds_that_give_more_than_their_type_are_refused():
     design = manifest([thresholds("a", 8, 2, 15, 16, True, 8)], *ENDS)
-    with pytest.raises(ModelError, match=r"^node a \(Thresholding_rtl\) must have results 1 to 16 in its type, got UINT4"):
+    with pytest.raises(
+        ModelError, match=r"^node a \(Thresholding_rtl\) must have results 1 to 16 in its type, got UINT4"
+    ):
         chain(graph([thresholding("a", 8, 2, 15, ActVal=1)]), design)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
@@ -49,7 +50,7 @@ def compute(memories: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
 
 
 class ToyTarget(Target):
-    """The toy network. `broken`: "wrong outputs"; "sticky", a fault stays; "dies", no fault in `second` is survived."""
+    """The toy network. `broken`: "wrong outputs"; "differs" by process; "sticky", a fault stays; "dies" in `second`."""
 
     manifest = MANIFEST
 
@@ -85,7 +86,8 @@ class ToyTarget(Target):
 
     def infer(self, images: np.ndarray) -> np.ndarray:
         time.sleep(self.delay_s)
-        return compute(self.memories, images) + (self.broken == "wrong outputs")
+        wrong = {"wrong outputs": 1, "differs": os.getpid()}.get(self.broken, 0)
+        return compute(self.memories, images) + wrong
 
 
 def campaign(**changes: object) -> Campaign:

@@ -24,6 +24,7 @@ import numpy as np
 
 from bitward.errors import ConfigError, ModelError
 from bitward.hardware.boards import Board, load_board
+from bitward.hardware.finn_session import finn_session
 from bitward.hardware.folding import target_cycles
 from bitward.hardware.generate import Design, fold_graph, generate, write_memory_files
 from bitward.hardware.lower import lower
@@ -35,7 +36,7 @@ from bitward.manifest import Manifest
 from bitward.rewrites import FoldNegativeScales, InsertMsbVoter, LiftVoters, find_layers, load_model, protection
 from bitward.rewrites.harden import prepare
 from bitward.schemes import Scheme
-from bitward.tools import atomic_write, finn_environment, git_hash, output_directory, resource
+from bitward.tools import atomic_write, git_hash, output_directory, resource
 
 Protect = Literal["model", "none", "msb", "tmr"]
 Progress = Callable[[str], None]
@@ -70,7 +71,7 @@ def build(
     cycles = target_cycles(options.target_fps, options.clk_mhz)
     _check_clock(board, options.clk_mhz)
     started = time.time()
-    with _replaced(out) as work, finn_environment(work / "finn"):
+    with _replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")
         design, schemes = _design(model, options, board, cycles, work / "finn")
         manifest = _manifest(design, name or model.stem, options)

@@ -7,9 +7,10 @@ The smallest parallelism that meets the target in every layer by itself is taken
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bitward.errors import ConfigError
+from bitward.errors import ConfigError, nearest
 
 MAX_WEIGHT_BEAT_BITS = 4096  # one memory row; wider rows cost more block RAM ports than the K26 has
 
@@ -32,31 +33,51 @@ def _divisors(number: int) -> Iterator[int]:
     return (d for d in range(1, number + 1) if number % d == 0)
 
 
-def set_folding(
-    model: Any,
-    foldings: Sequence[tuple[list[int], list[int]]],
-    cycles: int,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Any:
-    """Every layer of the specialised graph has its PE and SIMD; `overrides` (node name -> attributes) win.
+@dataclass(frozen=True)
+class Choices:
+    """The PE and SIMD values that a weight layer's matrix unit can have."""
 
-    `foldings` are the possible PE and SIMD values of each matrix unit in graph order. Raises ConfigError for an override that names no node or no attribute of it.
+    layer: str
+    pes: list[int]
+    simds: list[int]
+
+
+def set_folding(
+    model: Any, units: Sequence[Choices], cycles: int, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> Any:
+    """Every node of the specialised graph has its PE and SIMD; `overrides` win.
+
+    `units` are the weight layers in graph order. `overrides` maps a layer's name (its matrix unit) or a node's name to
+    attributes. Raises ConfigError for an override that names neither, or no attribute of it, or cannot be had.
     """
     from qonnx.custom_op.registry import getCustomOp
 
-    units = iter(foldings)
+    matrix_units = [node for node in model.graph.node if node.op_type == "MVAU_rtl"]
+    choices = {node.name: unit for node, unit in zip(matrix_units, units, strict=True)}
     for node in model.graph.node:
-        if node.op_type == "MVAU_rtl":
-            _fold_mvau(getCustomOp(node), *next(units), cycles)
+        if node.name in choices:
+            _fold_mvau(getCustomOp(node), choices[node.name], cycles)
         else:
             _fold(node.op_type, getCustomOp(node), cycles)
-    _override(model, {k: v for k, v in (overrides or {}).items() if k != "Defaults"})
+    named = {unit.layer: node for node, unit in zip(matrix_units, units, strict=True)}
+    _override(model, named, overrides or {})
+    for node in matrix_units:
+        _check(getCustomOp(node), choices[node.name])
     for node in model.graph.node:
         if node.op_type == "Pool_rtl":
             _match_window_generator(model, node)
         if node.op_type == "MVAU_rtl":
             _widen_window_generator(model, node, cycles)
     return model
+
+
+def _check(op: Any, unit: Choices) -> None:
+    for name, allowed in (("PE", unit.pes), ("SIMD", unit.simds)):
+        if op.get_nodeattr(name) not in allowed:
+            raise ConfigError(
+                f"folding of {unit.layer}: {name} must be one of {', '.join(map(str, allowed))}, got "
+                f"{op.get_nodeattr(name)}."
+            )
 
 
 def _fold(op_type: str, op: Any, cycles: int) -> None:
@@ -78,10 +99,10 @@ def _smallest(op: Any, attribute: str, limit: int, cycles: int) -> None:
             return
 
 
-def _fold_mvau(op: Any, pes: list[int], simds: list[int], cycles: int) -> None:
+def _fold_mvau(op: Any, unit: Choices, cycles: int) -> None:
     """PE and SIMD with the fewest multipliers that meet the target; among equals the squarest beat."""
     bits = op.get_input_datatype(1).bitwidth()
-    choices = [(pe * simd, abs(pe - simd), pe, simd) for pe in pes for simd in simds]
+    choices = [(pe * simd, abs(pe - simd), pe, simd) for pe in unit.pes for simd in unit.simds]
     fitting = sorted(c for c in choices if c[0] * bits <= MAX_WEIGHT_BEAT_BITS)
     for _, _, pe, simd in fitting:
         op.set_nodeattr("PE", pe)
@@ -90,17 +111,18 @@ def _fold_mvau(op: Any, pes: list[int], simds: list[int], cycles: int) -> None:
             return
 
 
-def _override(model: Any, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> None:
     from qonnx.custom_op.registry import getCustomOp
 
-    nodes = {node.name: node for node in model.graph.node}
+    nodes = {**{node.name: node for node in model.graph.node}, **named}
     for name, attributes in overrides.items():
         if name not in nodes:
-            raise ConfigError(f"folding must name nodes of the hardware graph ({', '.join(nodes)}), got {name!r}.")
+            raise ConfigError(f"folding must name a layer or node ({', '.join(nodes)}), got {name!r}; {nearest(name, nodes)}")
         op = getCustomOp(nodes[name])
         for key, value in attributes.items():
-            if key not in op.get_nodeattr_types():
-                raise ConfigError(f"folding of {name} must set attributes of {nodes[name].op_type}, got {key!r}.")
+            known = op.get_nodeattr_types()
+            if key not in known:
+                raise ConfigError(f"folding of {name} must set attributes of its node, got {key!r}; {nearest(key, known)}")
             op.set_nodeattr(key, value)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bitward.errors import ManifestError, ModelError
 from bitward.formats import Int, UInt
+from bitward.hardware.folding import Choices
 from bitward.hardware.lower import Layer
 from bitward.hardware.stitch import Window
 from bitward.indexmap import Axis, mvau_axes, radix, split_axes
@@ -64,10 +65,10 @@ def matrix(layer: Layer) -> NDArray[np.int64]:
     return weights
 
 
-def foldings(layer: Layer) -> tuple[list[int], list[int]]:
+def foldings(layer: Layer) -> Choices:
     """The PE and SIMD values that cut the layer's weights into rows of a regular map (divisors, digit by digit)."""
     outputs, inputs = matrix_axes(layer)
-    return _lane_counts(outputs), _lane_counts(inputs)
+    return Choices(layer.name, _lane_counts(outputs), _lane_counts(inputs))
 
 
 def _lane_counts(digits: list[tuple[int, int]]) -> list[int]:

@@ -97,12 +97,13 @@ class StoredOp(Op):
         layout = self.memory.layout
         return self.memory.scheme.decode(layout.unpack(image[:, : layout.segments]))
 
-    def check_rows(self, depth: int, lanes: int) -> None:
-        """The memory has the rows and lanes that the node reads; ManifestError otherwise."""
-        if (self.memory.depth, self.memory.layout.lanes) != (depth, lanes):
+    def check_rows(self, depth: int, lanes: int, bits: int) -> None:
+        """The memory has the rows and lanes, of words of `bits` bits, that the node reads; ManifestError otherwise."""
+        got = self.memory.depth, self.memory.layout.lanes, self.memory.scheme.bits
+        if got != (depth, lanes, bits):
             raise ManifestError(
-                f"memory {self.memory.name} must have {depth} rows of {lanes} lanes for node {self.node}, got "
-                f"{self.memory.depth} of {self.memory.layout.lanes}; take manifest and graph of one build"
+                f"memory {self.memory.name} must have {depth} rows of {lanes} words of {bits} bits for node "
+                f"{self.node}, got {got[0]} of {got[1]} of {got[2]}; take manifest and graph of one build"
             )
 
 

@@ -67,5 +67,6 @@ def matrix(attributes: Attributes, memory: Memory | None) -> Matrix:
         pe=pe,
         simd=simd,
     )
-    op.check_rows(depth=(columns // pe) * (rows // simd), lanes=pe * simd)
+    bits = attributes.type("weightDataType").bits
+    op.check_rows(depth=(columns // pe) * (rows // simd), lanes=pe * simd, bits=bits)
     return op

@@ -37,5 +37,5 @@ def max_pool(attributes: Attributes, memory: Memory | None) -> MaxPool:
         source=datatype,
         result=datatype,
         taps=height * width,
-        lanes=attributes.number("PE", 1),
+        lanes=attributes.number("PE"),
     )

@@ -31,7 +31,7 @@ def padding(attributes: Attributes, memory: Memory | None) -> Padding:
     """The operator of an FMPadding_rtl node."""
     height, width = attributes.numbers("ImgDim")
     channels = attributes.number("NumChannels")
-    top, left, bottom, right = attributes.numbers("Padding", (1, 1, 1, 1))
+    top, left, bottom, right = attributes.numbers("Padding")
     attributes.require("numInputVectors", 1, default=1)
     datatype = attributes.type("inputDataType")
     return Padding(

@@ -56,7 +56,6 @@ class Thresholding(StoredOp):
                 f"{self.channels // self.pe} channel folds of node {self.node}, got {self.memory.depth}; take "
                 "manifest and graph of one build"
             )
-        self.check_rows(self.memory.depth, lanes=1)
         return folds
 
     def parameters(self, image: Image) -> Parameters:
@@ -100,10 +99,11 @@ def thresholding(attributes: Attributes, memory: Memory | None) -> Thresholding:
         steps=attributes.number("numSteps"),
         bias=attributes.number("ActVal", 0),
     )
+    op.check_rows(op.memory.depth, lanes=1, bits=attributes.type("weightDataType").bits)
     op.folds()
     if op.bias < op.result.low or op.bias + op.steps > op.result.high:
         raise ModelError(
-            f"{attributes.where} must have results {op.bias} to {op.bias + op.steps} in its type, got {op.result}; build "
-            "again"
+            f"{attributes.where} must have results {op.bias} to {op.bias + op.steps} in its type, got {op.result}; "
+            "build again"
         )
     return op

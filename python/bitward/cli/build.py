@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build RTL, memories, manifest and a simulation model from a QONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from bitward.cli import session
+from bitward.errors import ConfigError, OutputError
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Build directory.")
+@click.option("--protect", type=click.Choice(["model", "none", "msb", "tmr"]), default="model", show_default=True,
+              help="Weights: as the model says, unprotected, top bits voted, or all bits voted.")  # fmt: skip
+@click.option("--voted", type=click.IntRange(1, 8), default=1, show_default=True, help="Top bits that msb votes.")
+@click.option("--bias", type=click.Choice(["none"]), default="none", show_default=True,
+              help="Protection of biases; they are folded into thresholds.")  # fmt: skip
+@click.option("--target-fps", type=float, default=100_000.0, show_default=True, help="Images per second to fold for.")
+@click.option("--clk-mhz", type=float, default=200.0, show_default=True, help="Clock of the programmable logic.")
+@click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
+@click.option("--folding", type=click.Path(path_type=Path, dir_okay=False), help="JSON of PE, SIMD... by layer.")
+def command(
+    model: Path, out: Path, protect: str, voted: int, bias: str, target_fps: float, clk_mhz: float, board: str,
+    folding: Path | None,
+) -> None:  # fmt: skip
+    """Build the QONNX file MODEL into the folder given by --out: RTL, manifest, golden memories, Verilator model."""
+    from bitward.hardware.build import BuildOptions, build
+
+    options = BuildOptions(
+        protect=protect,  # type: ignore[arg-type]
+        voted=voted,
+        target_fps=target_fps,
+        clk_mhz=clk_mhz,
+        board=board,
+        folding=_folding(folding),
+    )
+    console = session().console
+    with console.status("build") as status:
+        manifest = build(model, out, options, progress=lambda step: status.update(f"build: {step}"))
+    cycles = json.loads((out / "build.json").read_text())["cycles"]
+    for memory in manifest.memories:
+        console.print(f"  {memory.name:<20} {memory.depth} rows of {memory.width} bits, {memory.scheme}")
+    console.print(
+        f"  {cycles['steady_per_image']:g} cycles per image, latency {cycles['latency']:g} (measured in RTL simulation)"
+    )
+    click.echo(out)
+
+
+def _folding(path: Path | None) -> dict:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OutputError(f"--folding must be a readable JSON file, got {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--folding must be JSON, got {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"--folding must map layers to attributes, got a {type(found).__name__} in {path}")
+    return found

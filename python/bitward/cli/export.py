@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a trained network to QONNX, with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.progress import Progress
+
+from bitward.cli import session
+from bitward.cli.train import parse_seeds
+
+
+@click.command()
+@click.argument("network")
+@click.option("--seeds", default="0,1,2,3,4", show_default=True, help="As trained; the first one is exported.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/trained"),
+              show_default=True, help="Folder of trained seeds; missing ones are trained.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("onnx_models"), show_default=True)
+def command(network: str, seeds: str, cache: Path, out: Path) -> None:
+    """Write NETWORK.onnx (QONNX) and its card NETWORK.md."""
+    from bitward.train import export_network, train_network
+
+    with Progress(console=session().console, transient=True) as progress:
+        done = train_network(network, seeds=parse_seeds(seeds), cache=cache, progress=progress)
+    click.echo(export_network(done, out))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run inputs through a build on the engine, the RTL or a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from bitward.errors import ConfigError
+from bitward.tools import atomic_path
+
+
+@click.command()
+@click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("inputs", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("outputs", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="rtl", show_default=True)
+@click.option("--host", help="Board to use; without it a virtual board is started.")
+@click.option("--port", type=int, default=7967, show_default=True)
+def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | None, port: int) -> None:
+    """Run the arrays of INPUTS.npy through the build in DIR; write what the network gives to OUTPUTS.npy.
+
+    Arrays are as the ONNX graph takes and returns them, images along axis 0; the host scales and quantizes at the edges.
+    """
+    from bitward.flow.attack import Place
+    from bitward.manifest import apply_edge
+
+    images = _load(inputs)
+    with Place(on, build_dir, host, port).target() as target:  # type: ignore[arg-type]
+        io = target.manifest.io
+        if io is None:
+            raise ConfigError(f"{build_dir} must be a build with streams, got a software-only manifest")
+        streamed = apply_edge(io.pre, images)
+        if not np.array_equal(streamed, np.round(streamed)):
+            raise ConfigError(f"inputs must be whole numbers ({io.input.datatype}), got fractions in {inputs}")
+        results = apply_edge(io.post, target.infer(streamed.astype(np.int64)))
+    with atomic_path(outputs) as partial, open(partial, "wb") as file:
+        np.save(file, results)
+    click.echo(outputs)
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        images = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"inputs must be an .npy file of numbers, got {path}: {error}") from error
+    if images.dtype.kind not in "iuf" or images.ndim < 2:
+        raise ConfigError(f"inputs must be images along axis 0, got {images.dtype} of shape {images.shape} in {path}")
+    return images

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The campaigns of a flow: which faults go into which build on which target, and what a person asks for by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign
+from bitward.engine.images import load_images
+from bitward.errors import ConfigError, StoreError
+from bitward.faults import Fault, every_fault, single_bit_stratified
+from bitward.manifest import Manifest, Memory, apply_edge
+from bitward.targets import Target
+
+On = Literal["engine", "rtl", "board"]
+Progress = Callable[[int, int], None]
+SPECIAL = 16  # faults of an agreement set that must hit weights of -2^(b-1), and as many that must hit one-row memories
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a target of kind `on` is: a build directory, and for a board its host (None: a virtual one is started)."""
+
+    on: On
+    build: Path
+    host: str | None = None
+    port: int = 7967
+
+    def target(self) -> Target:
+        """The target, closed. Picklable, so that workers can make their own."""
+        if self.on == "engine":
+            from bitward.targets.engine import EngineTarget
+
+            return EngineTarget(self.build)
+        if self.on == "rtl":
+            from bitward.targets.rtl import RtlTarget
+
+            return RtlTarget(self.build)
+        from bitward.targets.board import BoardTarget
+
+        return BoardTarget(self.build, self.host, self.port)
+
+
+def msb_faults(manifest: Manifest, voted: int) -> list[Fault]:
+    """Every bit that voting protects: in a hardened memory the voted bits and their copies, in a plain one the top bits."""
+    faults: list[Fault] = []
+    for memory in manifest.memories:
+        if memory.role == "weight":
+            bits = memory.scheme.masked_bits or tuple(range(memory.scheme.bits - voted, memory.scheme.bits))
+            faults += every_fault(manifest, memory.name, bits)
+    return faults
+
+
+def agreement_faults(manifest: Manifest, golden: Mapping[str, NDArray[np.uint32]], count: int, seed: int) -> list[Fault]:
+    """`count` different faults over all strata, weights of -2^(b-1) and one-row memories certainly among them.
+
+    Raises ConfigError if the design has fewer live bits.
+    """
+    if count > manifest.population:
+        raise ConfigError(f"agree_faults must be at most the {manifest.population} live bits, got {count}.")
+    weights = [memory for memory in manifest.memories if memory.role == "weight"]
+    lowest = [fault for memory in weights for fault in _on_lowest(memory, golden[memory.name])]
+    one_row = [fault for memory in weights if memory.depth == 1 for fault in every_fault(manifest, memory.name)]
+    random = np.random.default_rng(seed)
+    chosen: dict[Fault, None] = {}
+    for pool in (lowest, one_row):
+        picks = random.permutation(len(pool))[: min(SPECIAL, count // 4)]
+        chosen.update(dict.fromkeys(pool[pick] for pick in sorted(picks)))
+    per_stratum = 1
+    while len(chosen) < count:
+        drawn = [fault for fault in single_bit_stratified(manifest, per_stratum, seed) if fault not in chosen]
+        short = count - len(chosen)
+        picks = sorted(random.permutation(len(drawn))[:short])
+        chosen.update(dict.fromkeys(drawn[pick] for pick in picks))
+        per_stratum *= 2
+    return list(chosen)
+
+
+def _on_lowest(memory: Memory, image: NDArray[np.uint32]) -> list[Fault]:
+    """Every stored bit of the weights of -2^(b-1): those that have no negative."""
+    plain = memory.scheme.decode(memory.stored_words(image)).reshape(-1)
+    lowest = np.flatnonzero(plain == 1 << (memory.scheme.bits - 1)) % memory.parameters
+    places = memory.places(np.unique(lowest)).reshape(-1, 2)
+    return [Fault(memory.name, int(word), int(bit)) for word, bit in places]
+
+
+def run(
+    place: Place,
+    faults: Sequence[Fault],
+    images: NDArray[Any],
+    labels: NDArray[Any] | None,
+    directory: Path,
+    parameters: Mapping[str, Any],
+    workers: int = 1,
+    progress: Progress | None = None,
+    restart: bool = False,
+) -> CampaignResult:
+    """Every fault is injected at `place`; trials lie in `directory`, an interrupted campaign goes on there.
+
+    `images` are as the network takes them. With `restart`, a store of another campaign is moved aside, not lost.
+    """
+    manifest = Manifest.load(place.build / "manifest.json")
+    if manifest.io is None:
+        raise ConfigError(f"{place.build} must be a build with streams, got a software-only manifest.")
+    integers = apply_edge(manifest.io.pre, images).astype(np.int64)
+    with Place("engine", place.build).target() as engine:
+        expected = engine.infer(integers)
+    campaign = Campaign(
+        target=place.on,
+        manifest=manifest,
+        golden=load_images(place.build / "memories.npz"),
+        faults=faults,
+        images=integers,
+        labels=labels,
+        expected=expected,
+        parameters=dict(parameters),
+    )
+    with _store(directory, campaign.spec(), restart) as store:
+        return run_campaign(campaign, partial(_target, place), store, workers=workers, progress=progress)
+
+
+def _target(place: Place) -> Target:
+    return place.target()
+
+
+def _store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStore:
+    try:
+        return TrialStore.open(directory, spec)
+    except StoreError:
+        if not restart or not (directory / "spec.json").exists():
+            raise
+        count = sum(1 for _ in directory.parent.glob(f"{directory.name}.old*"))
+        directory.rename(directory.with_name(f"{directory.name}.old{count}"))
+        return TrialStore.open(directory, spec)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML of a flow: one experiment, from network to report. Every key has a default but `network`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bitward.errors import ConfigError, nearest
+
+Side = Literal["plain", "hardened"]
+SIDES: tuple[Side, ...] = get_args(Side)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Train(_Section):
+    """How the network is trained. The first seed is the one exported; none is chosen on the test set."""
+
+    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
+
+
+class Harden(_Section):
+    """How weights are stored: the top `voted` bits three times; in the `layers` named, or in all."""
+
+    voted: int = Field(1, ge=1, le=8)
+    layers: tuple[str, ...] | None = None
+
+
+class Build(_Section):
+    """What hardware is built. `folding` sets PE and SIMD (and other FINN attributes) of layers by name."""
+
+    target_fps: float = Field(100_000.0, gt=0)
+    clk_mhz: float = Field(200.0, gt=0)
+    board: str = "virtual"
+    ram_style: Literal["block", "ultra", "distributed"] = "block"
+    folding: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Verify(_Section):
+    """RTL against QONNX: on how many test images (None: all), and how often each stream idles in the run with stalls."""
+
+    images: int | None = Field(None, ge=1)
+    stall: float = Field(0.3, ge=0, lt=1)
+
+
+class Inject(_Section):
+    """Which faults are injected. All are single-bit; the same seed draws the same faults on every target."""
+
+    seed: int = Field(1, ge=0)
+    images: int = Field(16, ge=1, description="test images per fault, on the RTL and the board")
+    msb: bool = Field(True, description="every voted bit and copy of every weight memory, on the RTL")
+    per_stratum: int = Field(64, ge=1, description="faults per memory and bit, on the engine")
+    strata_images: int = Field(64, ge=1, description="test images per fault, on the engine")
+    agree_faults: int = Field(200, ge=1, description="faults injected alike into engine, RTL and board")
+
+
+class Flow(_Section):
+    """One experiment. `name` is its folder under runs/ (default: the file's stem)."""
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    network: str
+    train: Train = Train()
+    harden: Harden = Harden()
+    build: Build = Build()
+    verify: Verify = Verify()
+    inject: Inject = Inject()
+
+
+def load_flow(path: Path) -> Flow:
+    """The flow in a YAML file. Raises ConfigError: no such file, no YAML, an unknown key (with the nearest), a bad value."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise ConfigError(f"the flow {path} must be a readable YAML file, got {reason}: see flows/digits.yaml") from error
+    except yaml.YAMLError as error:
+        place = f"line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else "somewhere"
+        raise ConfigError(f"the flow {path} must be YAML, got a mistake at {place}: see flows/digits.yaml") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"the flow {path} must hold keys and values, got {type(data).__name__}: see flows/digits.yaml")
+    data.setdefault("name", path.stem)
+    try:
+        return Flow.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing wrong, where it is, and what was meant."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known = _fields(place[:-1])
+        where = ".".join(place[:-1]) or "the flow"
+        return f"{where} must have only the keys {', '.join(known)}, got {place[-1]!r}; {nearest(place[-1], known)}"
+    if first["type"] == "missing":
+        return f"{'.'.join(place)} must be given, got nothing; see flows/digits.yaml"
+    return f"{'.'.join(place)} must be right, got {first['input']!r}; {first['msg'].lower()}"
+
+
+def _fields(place: list[str]) -> list[str]:
+    section: Any = Flow
+    for part in place:
+        field = section.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        section = field.annotation
+    return list(section.model_fields)

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of a flow, in order. Each is a function from the run's folder and spec to what it found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bitward.datasets import Dataset, load_dataset
+from bitward.flow import attack
+from bitward.flow.attack import On, Place
+from bitward.flow.spec import SIDES, Flow, Side
+from bitward.manifest import Manifest
+from bitward.networks import find_network
+from bitward.tools import cores, output_directory
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A flow and its folder: where everything lies."""
+
+    flow: Flow
+    folder: Path
+    console: Console
+
+    @property
+    def plain_model(self) -> Path:
+        """The exported QONNX."""
+        return self.folder / "models" / f"{self.flow.network}.onnx"
+
+    @property
+    def hardened_model(self) -> Path:
+        """The QONNX whose weights are stored words behind voters."""
+        return self.folder / "models" / f"{self.flow.network}-hardened.onnx"
+
+    def model(self, side: Side) -> Path:
+        """The QONNX of a build."""
+        return self.plain_model if side == "plain" else self.hardened_model
+
+    def build(self, side: Side) -> Path:
+        """The build directory of a side."""
+        return self.folder / "build" / side
+
+    def campaign(self, name: str) -> Path:
+        """The trials of a campaign."""
+        return self.folder / "campaigns" / name
+
+    def dataset(self) -> Dataset:
+        """The network's dataset."""
+        return load_dataset(find_network(self.flow.network).dataset)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Yields `progress(done, total)`, shown as a bar."""
+        columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(title, total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a flow: what it is told (sections of the flow), what it reads, the code it runs, what it does."""
+
+    name: str
+    work: Callable[[Run], Result]
+    settings: tuple[str, ...]
+    inputs: Callable[[Run], Iterable[Path]]
+    sources: tuple[str, ...]
+    outputs: Callable[[Run], Iterable[Path]]
+
+
+def _train(run: Run) -> Result:
+    from bitward.train import train_network
+
+    columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=run.console, transient=True) as progress:
+        done = train_network(
+            run.flow.network, seeds=run.flow.train.seeds, cache=output_directory(run.folder / "train"), progress=progress
+        )
+    accuracies = [result.accuracy for result in done.results]
+    return {"seeds": list(run.flow.train.seeds), "accuracy_by_seed": accuracies, "mean": float(np.mean(accuracies))}
+
+
+def _export(run: Run) -> Result:
+    from bitward.train import export_network, train_network
+
+    done = train_network(run.flow.network, seeds=run.flow.train.seeds, cache=run.folder / "train")
+    export_network(done, output_directory(run.plain_model.parent))
+    return {"model": run.plain_model.name, "accuracy": done.exported.accuracy, "seed": done.exported.seed}
+
+
+def _harden(run: Run) -> Result:
+    from bitward.rewrites import harden_model
+
+    done = harden_model(
+        run.plain_model, run.hardened_model, voted=run.flow.harden.voted, layers=run.flow.harden.layers
+    )
+    return {
+        "schemes": {layer: scheme.to_dict() for layer, scheme in done.schemes.items()},
+        "folded_signs": done.folded_signs,
+        "saturated_weights": done.saturated_weights,
+    }
+
+
+def build_options(flow: Flow, protect: str) -> Any:
+    """What `bitward build` is told for a side of the flow."""
+    from bitward.hardware.build import BuildOptions
+
+    section = flow.build
+    return BuildOptions(
+        protect=protect,  # type: ignore[arg-type]
+        target_fps=section.target_fps,
+        clk_mhz=section.clk_mhz,
+        board=section.board,
+        folding=section.folding,
+        ram_style=section.ram_style,
+    )
+
+
+def _build(run: Run) -> Result:
+    from bitward.hardware.build import build
+
+    result: Result = {}
+    for side in SIDES:
+        options = build_options(run.flow, "none" if side == "plain" else "model")
+        with run.console.status(f"  build {side}") as status:
+            manifest = build(
+                run.model(side),
+                run.build(side),
+                options,
+                name=run.flow.network,
+                progress=lambda step, side=side: status.update(f"  build {side}: {step}"),
+            )
+        result[side] = {"design_id": f"0x{manifest.design_id:08x}"}
+    return result
+
+
+def _resources(run: Run) -> Result:
+    from bitward.errors import ToolError
+    from bitward.hardware.synthesis import resources
+
+    result: Result = {}
+    for side in SIDES:
+        try:
+            with run.console.status(f"  synthesise {side} with Yosys"):
+                result[side] = resources(run.build(side))
+        except ToolError as error:
+            run.console.print(f"  resources of {side}: not measured: {error}")
+            result[side] = "not measured"
+    return result
+
+
+def _verify(run: Run) -> Result:
+    from bitward.flow.verify import run_qonnx, verify_build
+
+    data = run.dataset()
+    images = data.test_images[: run.flow.verify.images]
+    result: Result = {"images": len(images)}
+    equal = np.ones(len(images), dtype=bool)
+    for side in SIDES:
+        with run.bar(f"QONNX, {side}") as progress:
+            done = iter(range(1, len(images) + 1))
+            expected = run_qonnx(run.model(side), images, lambda: progress(next(done), len(images)))  # noqa: B023
+        with run.console.status(f"  RTL, {side}, {len(images)} images, without and with stalls"):
+            found = verify_build(run.build(side), images, expected, run.flow.verify.stall)
+        equal &= np.array(found.pop("equal_mask"))
+        result[side] = {**found, "accuracy": _accuracy(expected, data.test_labels[: len(images)])}
+    result["equal"] = min(int(equal.sum()), *(result[side]["equal_with_stalls"] for side in SIDES))
+    return result
+
+
+def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    return float(np.mean(outputs.argmax(axis=1) == labels))
+
+
+def campaign_parts(run: Run, side: Side) -> tuple[Manifest, dict[str, NDArray[np.uint32]]]:
+    """The manifest and golden images of a side."""
+    from bitward.engine.images import load_images
+
+    return Manifest.load(run.build(side) / "manifest.json"), load_images(run.build(side) / "memories.npz")
+
+
+def attack_with(
+    run: Run, name: str, place: Place, faults: Sequence[Any], images: int, workers: int = 1, restart: bool = True
+) -> Result:
+    """The campaign `name` is done; its trials and what they changed in short."""
+    from bitward.campaign import TrialStore
+
+    data = run.dataset()
+    with run.bar(f"{name}: {len(faults)} faults") as progress:
+        ended = attack.run(
+            place, faults, data.test_images[:images], data.test_labels[:images], run.campaign(name),
+            {"flow": run.flow.name, "seed": run.flow.inject.seed}, workers, progress, restart,
+        )  # fmt: skip
+    table = TrialStore.load(run.campaign(name)).read()
+    changed = np.array(table["outputs_changed"].to_pylist()) > 0
+    top1 = np.array(table["top1_changed"].to_pylist()) > 0
+    return {
+        "faults": len(table),
+        "changed": int(changed.sum()),
+        "top1_changed": int(top1.sum()),
+        "restored_golden": ended.restored_golden,
+    }
+
+
+def _inject(run: Run) -> Result:
+    settings, result = run.flow.inject, {}
+    for side in SIDES:
+        manifest, golden = campaign_parts(run, side)
+        if settings.msb:
+            faults = attack.msb_faults(manifest, run.flow.harden.voted)
+            place = Place("rtl", run.build(side))
+            result[f"msb-{side}"] = attack_with(run, f"msb-{side}", place, faults, settings.images, cores())
+        strata = attack.single_bit_stratified(manifest, settings.per_stratum, settings.seed)
+        place = Place("engine", run.build(side))
+        result[f"strata-{side}"] = attack_with(
+            run, f"strata-{side}", place, strata, settings.strata_images, cores()
+        )
+    manifest, golden = campaign_parts(run, "hardened")
+    count = min(settings.agree_faults, manifest.population)
+    agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
+    targets: tuple[On, ...] = ("engine", "rtl", "board")
+    for on in targets:
+        place = Place(on, run.build("hardened"))
+        result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images)
+    result["agree"] = _compare(run, targets)
+    return result
+
+
+def _compare(run: Run, targets: Sequence[On]) -> Result:
+    """On how many faults do all targets give the same integer outputs for every image?"""
+    from bitward.campaign import TrialStore
+
+    columns = ("memory", "word", "bit", "outputs_sha256")
+    rows = [
+        list(zip(*(TrialStore.load(run.campaign(f"agree-{on}")).read()[name].to_pylist() for name in columns), strict=True))
+        for on in targets
+    ]
+    return {
+        "targets": list(targets),
+        "compared": len(rows[0]),
+        "equal": sum(1 for row in zip(*rows, strict=True) if len(set(row)) == 1),
+    }
+
+
+_LOW = "python/bitward"
+_HARDWARE = (f"{_LOW}/hardware", f"{_LOW}/rewrites", f"{_LOW}/schemes.py", f"{_LOW}/layout.py", f"{_LOW}/memory.py",
+             f"{_LOW}/manifest.py", f"{_LOW}/indexmap.py", f"{_LOW}/streams.py", "hls", "board")  # fmt: skip
+_ENGINE = (f"{_LOW}/engine", f"{_LOW}/targets", f"{_LOW}/campaign", f"{_LOW}/faults.py", f"{_LOW}/flow/attack.py")
+
+
+def _models(run: Run) -> list[Path]:
+    return [run.model(side) for side in SIDES]
+
+
+def _builds(run: Run) -> list[Path]:
+    return [run.build(side) / "manifest.json" for side in SIDES]
+
+
+def _nothing(run: Run) -> list[Path]:
+    return []
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("train", _train, ("network", "train"), _nothing, (f"{_LOW}/train", f"{_LOW}/networks", f"{_LOW}/datasets"),
+          _nothing),
+    Stage("export", _export, ("network", "train"), _nothing,
+          (f"{_LOW}/train", f"{_LOW}/networks", f"{_LOW}/datasets", f"{_LOW}/rewrites"), lambda run: [run.plain_model]),
+    Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], (f"{_LOW}/rewrites", f"{_LOW}/qonnx_ops"),
+          lambda run: [run.hardened_model]),
+    Stage("build", _build, ("build",), _models, _HARDWARE, _builds),
+    Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)],
+          (f"{_LOW}/flow/verify.py", f"{_LOW}/qonnx_ops", f"{_LOW}/hardware/simulate.py"), _nothing),
+    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ENGINE,
+          lambda run: [run.campaign("agree-board") / "result.json"]),
+)  # fmt: skip
+STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
+
+
+def clear(run: Run, stage: Stage) -> None:
+    """What the stage left is gone, so that it starts from nothing."""
+    if stage.name == "train":
+        shutil.rmtree(run.folder / "train", ignore_errors=True)
+    if stage.name == "inject":
+        shutil.rmtree(run.folder / "campaigns", ignore_errors=True)

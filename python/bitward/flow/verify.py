@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the RTL the network? Its integer outputs against the QONNX graph executed by qonnx, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitward.hardware.simulate import Simulation
+from bitward.manifest import EdgeOp, apply_edge
+
+SAME = 0.01  # of one integer step at the output: QONNX sums floats, so it lands beside the integer, not on it
+
+
+def run_qonnx(model_path: Path, images: NDArray[np.float32], tick: Callable[[], None] = lambda: None) -> NDArray[Any]:
+    """The outputs of the QONNX graph (voters execute), one image at a time, as it has batch 1."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+
+    import bitward.qonnx_ops  # noqa: F401 - the domain of the voters
+
+    model = ModelWrapper(str(model_path))
+    source, sink = model.graph.input[0].name, model.graph.output[0].name
+    shape = model.get_tensor_shape(source)
+    outputs = []
+    for image in images:
+        outputs.append(execute_onnx(model, {source: image.reshape(shape).astype(np.float32)})[sink])
+        tick()
+    return np.concatenate(outputs)
+
+
+def equal_images(integers: NDArray[np.int64], expected: NDArray[Any], post: tuple[EdgeOp, ...]) -> NDArray[np.bool_]:
+    """Per image: are the RTL's integers those behind the floats `expected`, in every output?"""
+    got = np.asarray(apply_edge(post, integers), dtype=np.float64)
+    step = np.abs(np.asarray(apply_edge(post, integers + 1), dtype=np.float64) - got)
+    near = np.abs(got - expected.reshape(got.shape)) <= SAME * step
+    return near.reshape(len(near), -1).all(axis=1)
+
+
+def verify_build(build: Path, images: NDArray[np.float32], expected: NDArray[Any], stall: float) -> dict[str, Any]:
+    """Every image through the RTL, without stalls and with random ones on both sides, against `expected`."""
+    with Simulation(build) as simulation:
+        io = simulation.manifest.io
+        if io is None:
+            return {}
+        integers = apply_edge(io.pre, images).astype(np.int64)
+        smooth = simulation.infer(integers)
+        stalled = simulation.infer(integers, stall, stall, seed=1)
+        equal = equal_images(smooth.outputs, expected, io.post)
+        return {
+            "equal": int(equal.sum()),
+            "equal_with_stalls": int(equal_images(stalled.outputs, expected, io.post).sum()),
+            "equal_mask": equal.tolist(),
+            "steady_cycles_per_image": smooth.steady_cycles(io.output.beats),
+        }
