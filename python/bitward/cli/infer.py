@@ -22,7 +22,8 @@ from bitward.tools import atomic_path
 def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | None, port: int) -> None:
     """Run the arrays of INPUTS.npy through the build in DIR; write what the network gives to OUTPUTS.npy.
 
-    Arrays are as the ONNX graph takes and returns them, images along axis 0; the host scales and quantizes at the edges.
+    Arrays are as the ONNX graph takes and returns them, images along axis 0; the host scales and quantizes
+    at the edges.
     """
     from bitward.flow.attack import Place
     from bitward.manifest import apply_edge

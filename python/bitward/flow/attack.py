@@ -49,7 +49,7 @@ class Place:
 
 
 def msb_faults(manifest: Manifest, voted: int) -> list[Fault]:
-    """Every bit that voting protects: in a hardened memory the voted bits and their copies, in a plain one the top bits."""
+    """Every bit that voting protects: the voted bits and their copies, or, in a plain memory, the top `voted` bits."""
     faults: list[Fault] = []
     for memory in manifest.memories:
         if memory.role == "weight":
@@ -58,7 +58,9 @@ def msb_faults(manifest: Manifest, voted: int) -> list[Fault]:
     return faults
 
 
-def agreement_faults(manifest: Manifest, golden: Mapping[str, NDArray[np.uint32]], count: int, seed: int) -> list[Fault]:
+def agreement_faults(
+    manifest: Manifest, golden: Mapping[str, NDArray[np.uint32]], count: int, seed: int
+) -> list[Fault]:
     """`count` different faults over all strata, weights of -2^(b-1) and one-row memories certainly among them.
 
     Raises ConfigError if the design has fewer live bits.
@@ -77,8 +79,8 @@ def agreement_faults(manifest: Manifest, golden: Mapping[str, NDArray[np.uint32]
     while len(chosen) < count:
         drawn = [fault for fault in single_bit_stratified(manifest, per_stratum, seed) if fault not in chosen]
         short = count - len(chosen)
-        picks = sorted(random.permutation(len(drawn))[:short])
-        chosen.update(dict.fromkeys(drawn[pick] for pick in picks))
+        some = sorted(random.permutation(len(drawn))[:short])
+        chosen.update(dict.fromkeys(drawn[pick] for pick in some))
         per_stratum *= 2
     return list(chosen)
 
@@ -86,8 +88,8 @@ def agreement_faults(manifest: Manifest, golden: Mapping[str, NDArray[np.uint32]
 def _on_lowest(memory: Memory, image: NDArray[np.uint32]) -> list[Fault]:
     """Every stored bit of the weights of -2^(b-1): those that have no negative."""
     plain = memory.scheme.decode(memory.stored_words(image)).reshape(-1)
-    lowest = np.flatnonzero(plain == 1 << (memory.scheme.bits - 1)) % memory.parameters
-    places = memory.places(np.unique(lowest)).reshape(-1, 2)
+    lowest = np.unique(np.flatnonzero(plain == 1 << (memory.scheme.bits - 1)) % memory.parameters)
+    places = memory.places(lowest).reshape(-1, 2)
     return [Fault(memory.name, int(word), int(bit)) for word, bit in places]
 
 

@@ -43,7 +43,7 @@ class Build(_Section):
 
 
 class Verify(_Section):
-    """RTL against QONNX: on how many test images (None: all), and how often each stream idles in the run with stalls."""
+    """RTL against QONNX: on how many test images (None: all), and how often each stream idles in a second run."""
 
     images: int | None = Field(None, ge=1)
     stall: float = Field(0.3, ge=0, lt=1)
@@ -73,17 +73,22 @@ class Flow(_Section):
 
 
 def load_flow(path: Path) -> Flow:
-    """The flow in a YAML file. Raises ConfigError: no such file, no YAML, an unknown key (with the nearest), a bad value."""
+    """The flow in a YAML file. Raises ConfigError: no file, no YAML, an unknown key (with the nearest), bad values."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise ConfigError(f"the flow {path} must be a readable YAML file, got {reason}: see flows/digits.yaml") from error
+        raise ConfigError(
+            f"the flow {path} must be a readable YAML file, got {reason}: see flows/digits.yaml"
+        ) from error
     except yaml.YAMLError as error:
-        place = f"line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else "somewhere"
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}" if mark is not None else "somewhere"
         raise ConfigError(f"the flow {path} must be YAML, got a mistake at {place}: see flows/digits.yaml") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"the flow {path} must hold keys and values, got {type(data).__name__}: see flows/digits.yaml")
+        raise ConfigError(
+            f"the flow {path} must hold keys and values, got {type(data).__name__}: see flows/digits.yaml"
+        )
     data.setdefault("name", path.stem)
     try:
         return Flow.model_validate(data)

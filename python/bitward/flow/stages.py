@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,10 @@ class Run:
         """The build directory of a side."""
         return self.folder / "build" / side
 
+    def overlay(self, board: str) -> Path:
+        """The build of the hardened design that a board loads."""
+        return self.folder / f"overlay-{board}"
+
     def campaign(self, name: str) -> Path:
         """The trials of a campaign."""
         return self.folder / "campaigns" / name
@@ -60,11 +64,15 @@ class Run:
         """The network's dataset."""
         return load_dataset(find_network(self.flow.network).dataset)
 
+    def bars(self) -> Progress:
+        """Progress bars that vanish when done; none where nobody watches."""
+        columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+
     @contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Yields `progress(done, total)`, shown as a bar."""
-        columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with self.bars() as bars:
             task = bars.add_task(title, total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
 
@@ -84,10 +92,12 @@ class Stage:
 def _train(run: Run) -> Result:
     from bitward.train import train_network
 
-    columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=run.console, transient=True) as progress:
+    with run.bars() as progress:
         done = train_network(
-            run.flow.network, seeds=run.flow.train.seeds, cache=output_directory(run.folder / "train"), progress=progress
+            run.flow.network,
+            seeds=run.flow.train.seeds,
+            cache=output_directory(run.folder / "train"),
+            progress=progress,
         )
     accuracies = [result.accuracy for result in done.results]
     return {"seeds": list(run.flow.train.seeds), "accuracy_by_seed": accuracies, "mean": float(np.mean(accuracies))}
@@ -104,9 +114,7 @@ def _export(run: Run) -> Result:
 def _harden(run: Run) -> Result:
     from bitward.rewrites import harden_model
 
-    done = harden_model(
-        run.plain_model, run.hardened_model, voted=run.flow.harden.voted, layers=run.flow.harden.layers
-    )
+    done = harden_model(run.plain_model, run.hardened_model, voted=run.flow.harden.voted, layers=run.flow.harden.layers)
     return {
         "schemes": {layer: scheme.to_dict() for layer, scheme in done.schemes.items()},
         "folded_signs": done.folded_signs,
@@ -136,15 +144,30 @@ def _build(run: Run) -> Result:
     for side in SIDES:
         options = build_options(run.flow, "none" if side == "plain" else "model")
         with run.console.status(f"  build {side}") as status:
+            title = f"  build {side}: "
             manifest = build(
                 run.model(side),
                 run.build(side),
                 options,
                 name=run.flow.network,
-                progress=lambda step, side=side: status.update(f"  build {side}: {step}"),
+                progress=lambda step, status=status, title=title: status.update(title + step),  # type: ignore[misc]
             )
         result[side] = {"design_id": f"0x{manifest.design_id:08x}"}
     return result
+
+
+def build_overlay(run: Run, board: str) -> Result:
+    """The hardened design is built for a board; for a real one, with what Vivado needs beside it."""
+    from bitward.hardware.boards import load_board
+    from bitward.hardware.build import build
+    from bitward.hardware.vivado import prepare
+
+    options = replace(build_options(run.flow, "model"), board=board)
+    with run.console.status(f"  build for {board}"):
+        manifest = build(run.hardened_model, run.overlay(board), options, name=run.flow.network)
+    if not load_board(board).is_simulated:
+        prepare(run.overlay(board), load_board(board), options.clk_mhz)
+    return {"design_id": f"0x{manifest.design_id:08x}"}
 
 
 def _resources(run: Run) -> Result:
@@ -171,8 +194,7 @@ def _verify(run: Run) -> Result:
     equal = np.ones(len(images), dtype=bool)
     for side in SIDES:
         with run.bar(f"QONNX, {side}") as progress:
-            done = iter(range(1, len(images) + 1))
-            expected = run_qonnx(run.model(side), images, lambda: progress(next(done), len(images)))  # noqa: B023
+            expected = run_qonnx(run.model(side), images, progress)
         with run.console.status(f"  RTL, {side}, {len(images)} images, without and with stalls"):
             found = verify_build(run.build(side), images, expected, run.flow.verify.stall)
         equal &= np.array(found.pop("equal_mask"))
@@ -225,9 +247,7 @@ def _inject(run: Run) -> Result:
             result[f"msb-{side}"] = attack_with(run, f"msb-{side}", place, faults, settings.images, cores())
         strata = attack.single_bit_stratified(manifest, settings.per_stratum, settings.seed)
         place = Place("engine", run.build(side))
-        result[f"strata-{side}"] = attack_with(
-            run, f"strata-{side}", place, strata, settings.strata_images, cores()
-        )
+        result[f"strata-{side}"] = attack_with(run, f"strata-{side}", place, strata, settings.strata_images, cores())
     manifest, golden = campaign_parts(run, "hardened")
     count = min(settings.agree_faults, manifest.population)
     agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
@@ -245,7 +265,12 @@ def _compare(run: Run, targets: Sequence[On]) -> Result:
 
     columns = ("memory", "word", "bit", "outputs_sha256")
     rows = [
-        list(zip(*(TrialStore.load(run.campaign(f"agree-{on}")).read()[name].to_pylist() for name in columns), strict=True))
+        list(
+            zip(
+                *(TrialStore.load(run.campaign(f"agree-{on}")).read()[name].to_pylist() for name in columns),
+                strict=True,
+            )
+        )
         for on in targets
     ]
     return {
@@ -286,6 +311,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ENGINE,
           lambda run: [run.campaign("agree-board") / "result.json"]),
 )  # fmt: skip
+OVERLAY = Stage("overlay", lambda run: build_overlay(run, "virtual"), ("build",), lambda run: [run.hardened_model],
+                _HARDWARE, _nothing)  # fmt: skip
 STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
 
 

@@ -16,7 +16,9 @@ from bitward.manifest import EdgeOp, apply_edge
 SAME = 0.01  # of one integer step at the output: QONNX sums floats, so it lands beside the integer, not on it
 
 
-def run_qonnx(model_path: Path, images: NDArray[np.float32], tick: Callable[[], None] = lambda: None) -> NDArray[Any]:
+def run_qonnx(
+    model_path: Path, images: NDArray[np.float32], progress: Callable[[int, int], None] = lambda done, total: None
+) -> NDArray[Any]:
     """The outputs of the QONNX graph (voters execute), one image at a time, as it has batch 1."""
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
@@ -27,9 +29,9 @@ def run_qonnx(model_path: Path, images: NDArray[np.float32], tick: Callable[[], 
     source, sink = model.graph.input[0].name, model.graph.output[0].name
     shape = model.get_tensor_shape(source)
     outputs = []
-    for image in images:
+    for number, image in enumerate(images, 1):
         outputs.append(execute_onnx(model, {source: image.reshape(shape).astype(np.float32)})[sink])
-        tick()
+        progress(number, len(images))
     return np.concatenate(outputs)
 
 

@@ -63,7 +63,9 @@ def load_board(name: str) -> Board:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"board/{name}/board.yaml: {place}: {first['msg']}; compare board/kv260/board.yaml.") from error
+        raise ConfigError(
+            f"board/{name}/board.yaml: {place}: {first['msg']}; compare board/kv260/board.yaml."
+        ) from error
 
 
 def _read(path: Path) -> dict:

@@ -196,7 +196,7 @@ def _write(design: Design, manifest: Manifest, model: Path, board: Board, work: 
         build_overlay(work, manifest, board)
     design.model.save(str(work / "hardware.onnx"))
     shutil.copyfile(model, work / "source.onnx")
-    np.savez_compressed(work / "memories.npz", **design.images)
+    np.savez_compressed(work / "memories.npz", **design.images)  # type: ignore[arg-type]
     return files
 
 

@@ -117,12 +117,16 @@ def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapp
     nodes = {**{node.name: node for node in model.graph.node}, **named}
     for name, attributes in overrides.items():
         if name not in nodes:
-            raise ConfigError(f"folding must name a layer or node ({', '.join(nodes)}), got {name!r}; {nearest(name, nodes)}")
+            raise ConfigError(
+                f"folding must name a layer or node ({', '.join(nodes)}), got {name!r}; {nearest(name, nodes)}"
+            )
         op = getCustomOp(nodes[name])
         for key, value in attributes.items():
             known = op.get_nodeattr_types()
             if key not in known:
-                raise ConfigError(f"folding of {name} must set attributes of its node, got {key!r}; {nearest(key, known)}")
+                raise ConfigError(
+                    f"folding of {name} must set attributes of its node, got {key!r}; {nearest(key, known)}"
+                )
             op.set_nodeattr(key, value)
 
 

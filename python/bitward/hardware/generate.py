@@ -116,8 +116,8 @@ def _specialise(model: Any, part: str) -> Any:
     for node in model.graph.node:
         if not is_rtl_node(node):
             raise ModelError(
-                f"node {node.name} ({node.op_type}) has no RTL: FINN would need Vitis HLS for it; use weights of 2 to 8 "
-                "bits, activations of 2 to 8 bits, max pooling and no depthwise convolution."
+                f"node {node.name} ({node.op_type}) has no RTL: FINN would need Vitis HLS for it; use weights of 2 to "
+                "8 bits, activations of 2 to 8 bits, max pooling and no depthwise convolution."
             )
     return model
 
@@ -226,11 +226,14 @@ def _memories(
         if node.op_type == "StoredMVAU_rtl":
             layer = remaining.pop(0)
             vectors = int(np.prod(op.get_nodeattr("numInputVectors")))
-            depth = (op.get_nodeattr("MW") // op.get_nodeattr("SIMD")) * (op.get_nodeattr("MH") // op.get_nodeattr("PE"))
+            depth = (op.get_nodeattr("MW") // op.get_nodeattr("SIMD")) * (
+                op.get_nodeattr("MH") // op.get_nodeattr("PE")
+            )
             memory = mem.weight_memory(op, layer, window[node.name], depth * vectors)
             values, before = layer.weights, layer.name
         elif node.op_type == "Thresholding_rtl":
             thresholds = model.get_initializer(node.input[1])
+            _check_stages(op)
             memory = mem.threshold_memory(op, before, node.input[1], thresholds.shape, window[node.name])
             values = thresholds.astype(np.int64)
         else:
@@ -241,15 +244,29 @@ def _memories(
     return memories, parameters
 
 
+def _check_stages(op: Any) -> None:
+    """FINN lays thresholds out for as many search stages as the output type has bits, the RTL for clog2(count + 1)."""
+    count, datatype = op.get_nodeattr("numSteps"), op.get_output_datatype(0)
+    if int(count).bit_length() != datatype.bitwidth():
+        raise ModelError(
+            f"node {op.onnx_node.name} (Thresholding) must have an output type as wide as its {count} thresholds need "
+            f"({int(count).bit_length()} bits), got {datatype.name}: use the whole range of the activation's quantizer."
+        )
+
+
 def _tag(node: Any, memory: str) -> None:
     entry = node.metadata_props.add()
     entry.key, entry.value = MEMORY_KEY, memory
 
 
 def _io(lowered: Lowered, ops: list[Any]) -> tuple[Io, Stream, Stream]:
-    source, tensor_in = _stream(ops[0].get_normal_input_shape(0), ops[0].get_folded_input_shape(0), ops[0].get_input_datatype(0))
+    source, tensor_in = _stream(
+        ops[0].get_normal_input_shape(0), ops[0].get_folded_input_shape(0), ops[0].get_input_datatype(0)
+    )
     last = ops[-1]
-    sink, tensor_out = _stream(last.get_normal_output_shape(0), last.get_folded_output_shape(0), last.get_output_datatype(0))
+    sink, tensor_out = _stream(
+        last.get_normal_output_shape(0), last.get_folded_output_shape(0), last.get_output_datatype(0)
+    )
     return Io(tensor_in, tensor_out, tuple(lowered.pre), tuple(lowered.post)), source, sink
 
 

@@ -68,7 +68,7 @@ def _weight_layer(model: Any, layer: NamedLayer) -> Layer:
     weights = read_weights(model, layer)
     if not weights.signed:
         raise ModelError(
-            f"layer {layer.name} must have signed weights, got unsigned ones: FINN's matrix-vector unit takes no others."
+            f"layer {layer.name} must have signed weights, got unsigned ones: FINN's matrix unit takes no others."
         )
     transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i == 1 for a in node.attribute)
     return Layer(
@@ -217,5 +217,7 @@ def _edge_op(model: Any, node: Any) -> EdgeOp:
         return {"op": "Reshape", "shape": [int(s) for s in model.get_tensor_shape(node.output[0])][1:]}
     value = model.get_initializer(node.input[1])
     if value is None:
-        raise ModelError(f"node {node.name} ({node.op_type}) at the graph's edge must have a constant operand, got none.")
+        raise ModelError(
+            f"node {node.name} ({node.op_type}) at the graph's edge must have a constant operand, got none."
+        )
     return {"op": node.op_type, "value": np.asarray(value, dtype=np.float32)}

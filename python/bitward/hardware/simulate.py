@@ -98,7 +98,9 @@ class Simulation:
     def __enter__(self) -> Simulation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -137,14 +139,12 @@ class Simulation:
         closed = int(np.argmax(last)) + 1 if last.any() else len(last)
         if closed < len(last):
             raise BoardError(
-                f"a transfer must be as long as the register images_per_transfer says, got {out_bytes} bytes asked for and "
-                f"TLAST after {closed * out_beat}; write the number of images to the register first."
+                f"a transfer must be as long as the register images_per_transfer says, got {out_bytes} bytes asked for "
+                f"and TLAST after {closed * out_beat}; write the number of images to the register first."
             )
         return data
 
-    def infer(
-        self, images: NDArray[Any], in_stall: float = 0.0, out_stall: float = 0.0, seed: int = 0
-    ) -> Streamed:
+    def infer(self, images: NDArray[Any], in_stall: float = 0.0, out_stall: float = 0.0, seed: int = 0) -> Streamed:
         """Integer images (n, *input shape) through the RTL back to back; either side may idle at random.
 
         `in_stall` and `out_stall` are the shares of cycles in which that side holds back.
@@ -182,11 +182,15 @@ class Simulation:
         if status == _OKAY:
             return
         if status == _TIMEOUT:
-            raise BoardError(f"the simulated accelerator must answer a {what}, got nothing in time: the design is stuck.")
+            raise BoardError(
+                f"the simulated accelerator must answer a {what}, got nothing in time: the design is stuck."
+            )
         if status == _FAILED:
             text = self._library.bitward_failure().decode()
             raise BoardError(f"the RTL's assertions must hold during a {what}, got {text}.")
-        kind = {2: "SLVERR (read-only register or partial word)", 3: "DECERR (no such address)"}.get(status, str(status))
+        kind = {2: "SLVERR (read-only register or partial word)", 3: "DECERR (no such address)"}.get(
+            status, str(status)
+        )
         raise BoardError(f"the AXI-Lite {what} must be answered OKAY, got {kind}: see the manifest's address map.")
 
 

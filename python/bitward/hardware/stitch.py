@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bitward.errors import ModelError
 
@@ -240,9 +239,12 @@ module bitward_top (
   assign data_0        = {first_bits}'(s_axis_tdata);
 
 {instances}
+  logic [{out_top}:0] result;
+  assign result = {out_bits}'(data_{last}[{payload}-1:0]);
+
   bitward_tlast #(.Width({out_bits}), .Beats({beats})) i_tlast (
     .ap_clk, .ap_rst_n, .images_i(images_per_transfer), .images_sent_o(images_sent),
-    .s_axis_tvalid(valid[{last}]), .s_axis_tready(ready[{last}]), .s_axis_tdata({out_bits}'(data_{last}[{payload}-1:0])),
+    .s_axis_tvalid(valid[{last}]), .s_axis_tready(ready[{last}]), .s_axis_tdata(result),
     .m_axis_tvalid, .m_axis_tready, .m_axis_tdata, .m_axis_tlast
   );
 

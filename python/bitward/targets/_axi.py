@@ -63,7 +63,7 @@ class AxiTarget(Target):
         if design_id != self._manifest.design_id:
             raise BoardError(
                 f"the manifest must belong to the loaded overlay (design 0x{design_id:08x}), got "
-                f"0x{self._manifest.design_id:08x} from {self.build_dir}; use the manifest that was built with the overlay"
+                f"0x{self._manifest.design_id:08x} from {self.build_dir}; use the manifest built with the overlay"
             )
 
     def read(self, memory: str, word: int) -> int:
@@ -112,5 +112,7 @@ class AxiTarget(Target):
     @property
     def _io(self) -> Io:
         if self._manifest.io is None:
-            raise ManifestError(f"{self.build_dir}/manifest.json must describe streams, got none; build the model again")
+            raise ManifestError(
+                f"{self.build_dir}/manifest.json must describe streams, got none; build the model again"
+            )
         return self._manifest.io

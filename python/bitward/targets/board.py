@@ -74,9 +74,7 @@ class BoardTarget(AxiTarget):
         line = _first_line(self._board)
         found = re.search(r":(\d+)\b", line.split(" on ")[-1])
         if found is None:
-            raise BoardError(
-                f"the virtual board must say where it listens, got {line!r}; see {self._log('emulate')}"
-            )
+            raise BoardError(f"the virtual board must say where it listens, got {line!r}; see {self._log('emulate')}")
         return int(found.group(1))
 
     def _log(self, what: str) -> Path:

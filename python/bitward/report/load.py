@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run left in its folder, read once. Whatever is not there is `Missing`, with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from bitward.campaign import TrialStore
+from bitward.errors import ConfigError
+from bitward.manifest import Manifest
+
+Side = Literal["plain", "hardened"]
+SIDES: tuple[Side, ...] = get_args(Side)
+AGREEING = ("engine", "rtl", "board")
+CAMPAIGNS = (*(f"{kind}-{side}" for kind in ("msb", "strata") for side in SIDES), *(f"agree-{on}" for on in AGREEING))
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure that the run does not have, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials of one campaign. `planned` is how many faults it has; `restored` None until it has ended."""
+
+    name: str
+    table: pa.Table
+    planned: int
+    fingerprint: str
+    restored: bool | None
+
+    @property
+    def images(self) -> int:
+        """Images on which each fault was judged."""
+        return int(self.table["images"][0].as_py())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every fault of the campaign was injected."""
+        return self.table.num_rows == self.planned
+
+    def count(self, column: str) -> int:
+        """How many faults changed at least one image in `column`: "outputs_changed" or "top1_changed"."""
+        return sum(value > 0 for value in self.table[column].to_pylist())
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's folder. `manifests` and `builds` lack a side, `campaigns` a name, where the run did not come so far."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    manifests: Mapping[str, Manifest]
+    builds: Mapping[str, Mapping[str, Any]]
+    campaigns: Mapping[str, Trials]
+
+    def figure(self, *keys: str) -> Any:
+        """A value of `summary.json` by its path of keys; Missing where there is none, or it was not measured."""
+        value: Any = self.summary
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is None or value == NOT_MEASURED:
+            return Missing(f"summary.json has no {'.'.join(keys)}: the run did not come so far")
+        return value
+
+    def trials(self, name: str) -> Trials | Missing:
+        """The trials of a campaign."""
+        return self.campaigns.get(name, Missing(f"the campaign {name} has no trials: the run did not come so far"))
+
+
+def load_run(folder: Path) -> RunData:
+    """Everything in a run's folder. ConfigError when it is none; ManifestError and StoreError for damaged files."""
+    if not (folder / "summary.json").is_file():
+        raise ConfigError(f"{folder} must be a run's folder, got one without summary.json: run bitward run first")
+    builds = {side: folder / "build" / side for side in SIDES}
+    stores = {name: folder / "campaigns" / name for name in CAMPAIGNS}
+    return RunData(
+        folder=folder,
+        summary=_read_object(folder / "summary.json"),
+        manifests={side: Manifest.load(path / "manifest.json") for side, path in builds.items() if _built(path)},
+        builds={side: _read_object(path / "build.json") for side, path in builds.items() if _built(path)},
+        campaigns={
+            name: trials
+            for name, path in stores.items()
+            if (path / "spec.json").is_file() and (trials := _read_trials(name, path)).table.num_rows
+        },
+    )
+
+
+def _built(path: Path) -> bool:
+    return (path / "manifest.json").is_file() and (path / "build.json").is_file()
+
+
+def _read_trials(name: str, path: Path) -> Trials:
+    store = TrialStore.load(path)
+    table, result = store.read(), store.result()
+    planned = store.spec.get("faults", table.num_rows)
+    return Trials(name, table, planned, store.fingerprint, None if result is None else bool(result["restored_golden"]))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} must be JSON that bitward wrote, got {error}: run the flow again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must be a JSON object, got a {type(content).__name__}: run the flow again")
+    return content
