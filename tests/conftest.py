@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test may use: the repository's root, fake tools on PATH, and the switch for golden files."""
+"""What every test may use: the repository's root, fake tools on PATH, golden files, and one shared run of each flow."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from shared_runs import ROOT, SharedRun, shared_run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,3 +41,15 @@ def fake_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return tool
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits_run() -> SharedRun:
+    """flows/digits.yaml: the convolutional network, one of its memories of DEPTH = 1."""
+    return shared_run("digits")
+
+
+@pytest.fixture(scope="session")
+def mlp_run() -> SharedRun:
+    """flows/digits-mlp.yaml: the multilayer perceptron, the quicker of the two."""
+    return shared_run("digits-mlp")

@@ -47,6 +47,22 @@ module bitward_axilite_split #(
   input  logic [Num-1:0][1:0]  m_rresp
 );
 
+  for (genvar k = 0; k < Num; k++) begin : gen_window
+    if ((Mask[k] & (Mask[k] + 1)) != 0 || (Base[k] & Mask[k]) != 0) begin : gen_bad_window
+      $error("bitward_axilite_split: a window must have a size of a power of two and a base aligned to it, got %0h+%0h.",
+             Base[k], Mask[k]);
+    end
+    for (genvar j = 0; j < k; j++) begin : gen_pair
+      if ((Base[k] & ~(Mask[j] | Mask[k])) == (Base[j] & ~(Mask[j] | Mask[k]))) begin : gen_overlap
+        $error("bitward_axilite_split: windows must not overlap, got %0h+%0h and %0h+%0h.",
+               Base[j], Mask[j], Base[k], Mask[k]);
+      end
+    end
+  end
+  if (Num == 0 || AddrBits == 0 || AddrBits > 32) begin : gen_bad_parameters
+    $error("bitward_axilite_split: Num must be at least 1 and AddrBits 1 to 32, got %0d and %0d.", Num, AddrBits);
+  end
+
   localparam bit [1:0] Decerr = 2'b11;
   localparam bit [1:0] Slverr = 2'b10;
 

@@ -18,7 +18,7 @@ module bitward_mvau #(
   localparam int unsigned Depth      = (Mw / Simd) * (Mh / Pe),
   localparam int unsigned Lanes      = Pe * Simd,
   localparam int unsigned Copy       = Lanes * Voted,
-  localparam int unsigned Free       = Lanes * (WeightBits - Voted),
+  localparam int unsigned Free       = Lanes * (Voted > WeightBits ? 0 : WeightBits - Voted),
   localparam int unsigned Gap        = Voted == 0 || Copy >= 4 ? 0 : 4 - Copy,
   localparam int unsigned Stored     = 3 * Copy + (Free > 2 * Gap ? Free : 2 * Gap),
   localparam int unsigned AddrBits   = $clog2(Depth * (2 ** $clog2((Stored + 31) / 32))) + 2,
@@ -53,6 +53,14 @@ module bitward_mvau #(
   output logic [31:0]           s_axilite_RDATA,
   output logic [1:0]            s_axilite_RRESP
 );
+
+  if (Pe == 0 || Simd == 0 || Mw % Simd != 0 || Mh % Pe != 0 || Mw == 0 || Mh == 0) begin : gen_bad_folding
+    $error("bitward_mvau: Simd must divide Mw and Pe must divide Mh, got Mw=%0d Simd=%0d Mh=%0d Pe=%0d.",
+           Mw, Simd, Mh, Pe);
+  end
+  if (Voted > WeightBits) begin : gen_bad_voted
+    $error("bitward_mvau: Voted must be 0..WeightBits, got Voted=%0d WeightBits=%0d.", Voted, WeightBits);
+  end
 
   localparam int unsigned StoredBytes = (Stored + 7) / 8;
   localparam int unsigned PlainBits   = Lanes * WeightBits;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Identification and control registers of an accelerator. Byte offsets:
-///   0x00 RO  magic "BTWD"      0x04 RO  design id (ties a manifest to its overlay)
+///   0x00 RO  magic "BWTD"      0x04 RO  design id (ties a manifest to its overlay)
 ///   0x08 RO  register map version
 ///   0x0C RW  images per transfer: TLAST closes the stream after this many (reset: 1)
 ///   0x10 RO  images sent since reset

@@ -20,6 +20,10 @@ module bitward_tlast #(
   output logic             m_axis_tlast
 );
 
+  if (Width == 0 || Beats == 0) begin : gen_bad_parameters
+    $error("bitward_tlast: Width and Beats must be at least 1, got %0d and %0d.", Width, Beats);
+  end
+
   logic [31:0] beat_q, image_q, sent_q;
   logic        image_ends, take;
 

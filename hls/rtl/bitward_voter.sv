@@ -8,7 +8,7 @@
   parameter  int unsigned NumWords = 1,                /// words per beat (PE*SIMD)
   parameter  int unsigned Bits     = 4,                /// plain width of a word
   parameter  int unsigned Voted    = 1,                /// voted top bits: 0 none, Bits full TMR
-  localparam int unsigned Plain    = Bits - Voted,     // unvoted bits of a word
+  localparam int unsigned Plain    = Voted > Bits ? 0 : Bits - Voted,  // unvoted bits of a word
   localparam int unsigned Copy     = NumWords * Voted, // bits of one copy group
   localparam int unsigned Free     = NumWords * Plain,
   localparam int unsigned Gap      = Voted == 0 || Copy >= 4 ? 0 : 4 - Copy,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registries without lists: every module of a package is an entry, named after its file; adding one is adding a file."""
+"""Registries without lists: every module of a package is an entry, named after its file; add one by adding a file."""
 
 from __future__ import annotations
 

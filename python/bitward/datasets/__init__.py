@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets: labelled integer images with a fixed split. One file each; a file `NAME.py` here defines `load() -> Dataset`.
+"""Datasets: labelled integer images with a fixed split. One file each: `NAME.py` here defines `load() -> Dataset`.
 
 The split is part of a dataset, never of an experiment: every figure that bitward reports is over the same test images.
 """
@@ -20,7 +20,7 @@ _REGISTRY = Registry(__name__, "dataset")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images as the hardware takes them: NCHW, float32 that holds integers 0 to 2^`pixel_bits` - 1, and their classes."""
+    """Images as the hardware takes them: NCHW, float32 holding integers 0 to 2^`pixel_bits` - 1, and their classes."""
 
     name: str
     source: str
@@ -39,7 +39,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over every image and label of both splits, in order: two equal digests are the same experiment's data."""
+        """sha256 over every image and label of both splits, in order: equal digests mean equal data."""
         arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
         return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handwritten digits: scikit-learn's 1,797 grey images of 8x8 pixels (UCI Optical Recognition of Handwritten Digits)."""
+"""Handwritten digits: scikit-learn's 1,797 grey images of 8x8 pixels (UCI Optical Recognition)."""
 
 from __future__ import annotations
 

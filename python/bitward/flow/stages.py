@@ -18,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bitward.datasets import Dataset, load_dataset
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
+from bitward.flow.cache import digest_files
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
 from bitward.networks import find_network
-from bitward.tools import cores, output_directory
+from bitward.tools import cores, output_directory, resource
 
 Result = dict[str, Any]
 
@@ -64,17 +65,25 @@ class Run:
         """The network's dataset."""
         return load_dataset(find_network(self.flow.network).dataset)
 
-    def bars(self) -> Progress:
-        """Progress bars that vanish when done; none where nobody watches."""
+    @contextmanager
+    def bars(self) -> Iterator[Progress | None]:
+        """Yields progress bars that vanish when done; None where nobody watches."""
+        if not self.console.is_terminal:
+            yield None
+            return
         columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            yield bars
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Yields `progress(done, total)`, shown as a bar."""
         with self.bars() as bars:
-            task = bars.add_task(title, total=None)
-            yield lambda done, total: bars.update(task, completed=done, total=total)
+            if bars is None:
+                yield lambda done, total: None
+            else:
+                task = bars.add_task(title, total=None)
+                yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,7 @@ def attack_with(
     with run.bar(f"{name}: {len(faults)} faults") as progress:
         ended = attack.run(
             place, faults, data.test_images[:images], data.test_labels[:images], run.campaign(name),
-            {"flow": run.flow.name, "seed": run.flow.inject.seed}, workers, progress, restart,
+            _identity(run, place), workers, progress, restart,
         )  # fmt: skip
     table = TrialStore.load(run.campaign(name)).read()
     changed = np.array(table["outputs_changed"].to_pylist()) > 0
@@ -234,6 +243,20 @@ def attack_with(
         "changed": int(changed.sum()),
         "top1_changed": int(top1.sum()),
         "restored_golden": ended.restored_golden,
+        "repaired": list(ended.repaired),
+    }
+
+
+def _identity(run: Run, place: Place) -> dict[str, Any]:
+    """What tells a campaign from others: trials of other RTL or other code are not continued."""
+    from bitward.hardware.overlay import content_sha256
+
+    code = digest_files(resource(source) for source in _ATTACK)
+    return {
+        "flow": run.flow.name,
+        "seed": run.flow.inject.seed,
+        "build_sha256": content_sha256(place.build),
+        "code_sha256": code,
     }
 
 
@@ -283,7 +306,10 @@ def _compare(run: Run, targets: Sequence[On]) -> Result:
 _LOW = "python/bitward"
 _HARDWARE = (f"{_LOW}/hardware", f"{_LOW}/rewrites", f"{_LOW}/schemes.py", f"{_LOW}/layout.py", f"{_LOW}/memory.py",
              f"{_LOW}/manifest.py", f"{_LOW}/indexmap.py", f"{_LOW}/streams.py", "hls", "board")  # fmt: skip
-_ENGINE = (f"{_LOW}/engine", f"{_LOW}/targets", f"{_LOW}/campaign", f"{_LOW}/faults.py", f"{_LOW}/flow/attack.py")
+_SIMULATION = (f"{_LOW}/hardware/simulate.py", "hls/src", f"{_LOW}/manifest.py", f"{_LOW}/streams.py")
+_ATTACK = (*_SIMULATION, f"{_LOW}/engine", f"{_LOW}/targets", f"{_LOW}/campaign", f"{_LOW}/faults.py",
+           f"{_LOW}/memory.py", f"{_LOW}/indexmap.py", f"{_LOW}/layout.py", f"{_LOW}/schemes.py",
+           f"{_LOW}/flow/attack.py", "board/runtime", "board/virtual")  # fmt: skip
 
 
 def _models(run: Run) -> list[Path]:
@@ -291,7 +317,8 @@ def _models(run: Run) -> list[Path]:
 
 
 def _builds(run: Run) -> list[Path]:
-    return [run.build(side) / "manifest.json" for side in SIDES]
+    """All that a build's results depend on: a manifest stays the same when only RTL or initial contents change."""
+    return [run.build(side) / name for side in SIDES for name in ("manifest.json", "memories.npz", "rtl")]
 
 
 def _nothing(run: Run) -> list[Path]:
@@ -307,8 +334,8 @@ STAGES: tuple[Stage, ...] = (
           lambda run: [run.hardened_model]),
     Stage("build", _build, ("build",), _models, _HARDWARE, _builds),
     Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)],
-          (f"{_LOW}/flow/verify.py", f"{_LOW}/qonnx_ops", f"{_LOW}/hardware/simulate.py"), _nothing),
-    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ENGINE,
+          (f"{_LOW}/flow/verify.py", f"{_LOW}/qonnx_ops", *_SIMULATION), _nothing),
+    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ATTACK,
           lambda run: [run.campaign("agree-board") / "result.json"]),
 )  # fmt: skip
 OVERLAY = Stage("overlay", lambda run: build_overlay(run, "virtual"), ("build",), lambda run: [run.hardened_model],

@@ -68,8 +68,8 @@ def build(
     Verilator or the compiler fails, OutputError when `out` cannot be written.
     """
     board = load_board(options.board)
-    cycles = target_cycles(options.target_fps, options.clk_mhz)
     _check_clock(board, options.clk_mhz)
+    cycles = target_cycles(options.target_fps, options.clk_mhz)
     started = time.time()
     with _replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")

@@ -18,8 +18,8 @@ class Weight4(Int8WeightPerTensorFloat):
 class Activation4(Uint8ActPerTensorFloat):
     """Unsigned 4-bit activations with a learned scale.
 
-    A learned scale is no round number, so no accumulator value lies exactly between two levels: rounding half to even (QONNX)
-    and counting thresholds (hardware) then agree on every input.
+    A learned scale is no round number, so no accumulator value lies exactly between two levels: rounding half to even
+    (QONNX) and counting thresholds (hardware) then agree on every input.
     """
 
     bit_width = 4
@@ -38,8 +38,8 @@ class PixelScale(nn.Module):
 def with_both_signs(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d | nn.BatchNorm2d:
     """The same batch norm, gamma = -1 in every second channel: training moves gammas about but keeps most signs.
 
-    A gamma below zero is what breaks the identity of weights in hardware when it is not folded (bitward.rewrites), so the
-    networks have many.
+    A gamma below zero is what breaks the identity of weights in hardware when it is not folded (bitward.rewrites), so
+    the networks have many.
     """
     with torch.no_grad():
         norm.weight[1::2] *= -1

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class MsbVoter(CustomOp):
     """Stored words in, the weights that hardware reads out, both in float32 tensors of one shape that hold integers.
 
-    Input: words of `bits + 2*voted` bits (`bitward.schemes.Tmr`). Output: the voted words as two's complement (`signed` = 1)
-    or unsigned integers. `layer` names the layer for good: renaming passes leave attributes alone.
+    Input: words of `bits + 2*voted` bits (`bitward.schemes.Tmr`). Output: the voted words as two's complement (`signed`
+    = 1) or unsigned integers. `layer` names the layer for good: renaming passes leave attributes alone.
     """
 
     def get_nodeattr_types(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from bitward.errors import StoreError
 from bitward.manifest import Manifest, Memory
 from bitward.metrics import wilson
+from bitward.report.load import AGREEING, Missing, RunData
 
 Metric = Literal["outputs_changed", "top1_changed"]
 
@@ -125,7 +126,7 @@ def combine(parts: Sequence[Stratum], metric: Metric) -> Estimate | None:
     value = sum(part.size * count / part.tried for part, count in zip(parts, counts, strict=True)) / size
     if tried == size:
         low = high = value
-    elif len({part.tried * size == part.size * tried for part in parts}) == 1:
+    elif all(part.tried * size == part.size * tried for part in parts):
         pooled = wilson(sum(counts), tried)
         low, high = pooled.low, pooled.high
     else:
@@ -141,6 +142,30 @@ def _limits(parts: Sequence[Stratum], counts: Sequence[int], size: int, value: f
             below += (part.size / size * (share.value - share.low)) ** 2
             above += (part.size / size * (share.high - share.value)) ** 2
     return max(0.0, value - math.sqrt(below)), min(1.0, value + math.sqrt(above))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of `compared` faults, tried on every target, `equal` gave the same integer outputs for every image."""
+
+    compared: int
+    equal: int
+
+
+def agreement(run: RunData) -> Agreement | Missing:
+    """How far engine, RTL and board agree, fault by fault, as their trials say; Missing where one was not attacked."""
+    digests = []
+    for on in AGREEING:
+        trials = run.trials(f"agree-{on}")
+        if isinstance(trials, Missing):
+            return trials
+        keys = zip(*(trials.table[name].to_pylist() for name in ("memory", "word", "bit")), strict=True)
+        digests.append(dict(zip(keys, trials.table["outputs_sha256"].to_pylist(), strict=True)))
+    everywhere = set.intersection(*map(set, digests))
+    if not everywhere:
+        return Missing("no fault was tried on every target: the run did not come so far")
+    equal = sum(len({found[fault] for found in digests}) == 1 for fault in everywhere)
+    return Agreement(len(everywhere), equal)
 
 
 def of_memory(parts: Iterable[Stratum], memory: str) -> list[Stratum]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signs of batch norm move into the weights, before weights become stored words.
 
-Why: FINN's streamlining pulls the sign of a negative scale back into the weights. An upset in w is not the same upset in -w,
-so words would change their meaning between the QONNX graph and the hardware. Folded first, they keep it.
+Why: FINN's streamlining pulls the sign of a negative scale back into the weights. An upset in w is not the same upset
+in -w, so words would change their meaning between the QONNX graph and the hardware. Folded first, they keep it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def negative_scales(model: ModelWrapper) -> dict[str, int]:
-    """An analysis: how many scales below zero each batch norm or constant Mul has, by node name; those with none are left out."""
+    """An analysis: how many scales below zero each batch norm or constant Mul has, by node name; no zeros."""
     found = {}
     for index, node in enumerate(model.graph.node):
         scales = _scales(model, node)
@@ -44,11 +44,11 @@ def saturated_weights(model: ModelWrapper) -> dict[str, int]:
 class FoldNegativeScales(Transformation):
     """No scale is below zero: where gamma was, the channel's weights, bias, mean and gamma are negated; same function.
 
-    A weight of -2^(b-1) has no negative in b bits. bitward's own training keeps it out of the channels concerned, so folding
-    is exact there. Any other model with one is refused, or, with `saturate`, such a weight becomes 2^(b-1) - 1: one step
-    off, counted in `saturated_weights`. Widening the layer by a bit instead would change every word of it.
+    A weight of -2^(b-1) has no negative in b bits. bitward's own training keeps it out of the channels concerned, so
+    folding is exact there. Any other model with one is refused, or, with `saturate`, such a weight becomes 2^(b-1) - 1:
+    one step off, counted in `saturated_weights`. Widening the layer by a bit instead would change every word of it.
 
-    ModelError: a negative scale that does not directly follow a layer with quantized weights, or follows a hardened one.
+    ModelError: a negative scale that does not directly follow a layer with quantized weights, or follows a voted one.
     """
 
     saturate: bool = False
@@ -63,8 +63,7 @@ class FoldNegativeScales(Transformation):
             scales = _scales(model, node)
             if scales is None or not (scales < 0).any():
                 continue
-            layer = layers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-            _check_foldable(model, node, layer)
+            layer = _foldable(model, node, layers)
             if count := self._fold(model, node, layer, scales < 0):
                 saturated[layer.name] = saturated.get(layer.name, 0) + count
         if saturated:
@@ -79,13 +78,13 @@ class FoldNegativeScales(Transformation):
         stuck = int((channels & (weights.integers == weights.lowest)).sum())
         if stuck and not self.saturate:
             raise ModelError(
-                f"layer '{layer.name}' must have no weight of {weights.lowest} where batch norm's scale is negative, got "
-                f"{stuck}: {-weights.lowest} does not fit into {weights.bits} bits; train with bitward, which keeps it "
-                f"out, or allow saturation, which makes it {-weights.lowest - 1}"
+                f"layer '{layer.name}' must have no weight of {weights.lowest} where the batch norm's scale is "
+                f"negative, got {stuck}: {-weights.lowest} does not fit into {weights.bits} bits; train with bitward, which "
+                f"keeps it out, or allow saturation, which makes it {-weights.lowest - 1}"
             )
         negated = np.minimum(-weights.integers, -weights.lowest - 1) * weights.scale.astype(np.float64)
-        before = model.get_initializer(layer.quantizer.input[0])
-        model.set_initializer(layer.quantizer.input[0], np.where(channels, negated, before).astype(np.float32))
+        before = model.get_initializer(weights.tensor)
+        model.set_initializer(weights.tensor, np.where(channels, negated, before).astype(np.float32))
         if len(layer.node.input) > 2:
             _negate_bias(model, layer, negative)
         for name in (norm.input[1], norm.input[3]):  # gamma and mean
@@ -103,12 +102,14 @@ def _scales(model: ModelWrapper, node: NodeProto) -> npt.NDArray[np.float32] | N
     return None
 
 
-def _check_foldable(model: ModelWrapper, node: NodeProto, layer: Layer | None) -> None:
+def _foldable(model: ModelWrapper, node: NodeProto, layers: dict[str, Layer]) -> Layer:
+    """The layer whose weights take the signs of `node`; ModelError when there is none that can."""
+    layer = layers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
     if layer is None:
         before = model.find_producer(node.input[0])
         raise ModelError(
-            f"node '{node.name}' ({node.op_type}) must directly follow a layer with constant weights to have its negative "
-            f"scales folded, got {before.op_type if before else 'the input'} before it; make its scales positive, or move it"
+            f"node '{node.name}' ({node.op_type}) must be a batch norm right after a layer with constant weights to "
+            f"have its negative scales folded, got it after {before.op_type if before else 'the input'}; make them positive"
         )
     if layer.voter is not None:
         raise ModelError(
@@ -120,9 +121,11 @@ def _check_foldable(model: ModelWrapper, node: NodeProto, layer: Layer | None) -
     weight_readers = model.find_consumers(layer.node.input[1])
     if len(readers) > 1 or layer.node.output[0] in outputs or len(weight_readers) > 1:
         raise ModelError(
-            f"layer '{layer.name}' must feed its batch norm alone, with weights of its own, to have negative scales folded, "
-            f"got {len(readers)} readers and weights shared by {len(weight_readers)}; split the layer, or make scales positive"
+            f"layer '{layer.name}' must feed its batch norm alone, with weights of its own, to have negative scales "
+            f"folded, got {len(readers)} readers and weights shared by {len(weight_readers)}; split the layer, or make "
+            "the scales positive"
         )
+    return layer
 
 
 def _output_axis(layer: Layer, dims: int) -> int:
@@ -131,8 +134,8 @@ def _output_axis(layer: Layer, dims: int) -> int:
     if layer.node.op_type == "ConvTranspose":
         if attribute["group"] is not None and attribute["group"].i != 1:
             raise ModelError(
-                f"layer '{layer.name}' must be a transposed convolution of one group to have negative scales folded, got "
-                f"{attribute['group'].i} groups; make its batch-norm scales positive"
+                f"layer '{layer.name}' must be a transposed convolution of one group to have negative scales folded, "
+                f"got {attribute['group'].i} groups; make its batch-norm scales positive"
             )
         return 1
     if layer.node.op_type == "Conv":
@@ -150,7 +153,7 @@ def _negate_bias(model: ModelWrapper, layer: Layer, negative: Mask) -> None:
         name = quantizer.input[0]
     elif (bias := model.get_initializer(name)) is None:
         raise ModelError(
-            f"the bias of layer '{layer.name}' must be constant to have negative scales folded, got a computed one; make its "
-            "batch-norm scales positive"
+            f"the bias of layer '{layer.name}' must be constant to have negative scales folded, got a computed one; "
+            "make its batch-norm scales positive"
         )
     model.set_initializer(name, np.where(negative, -bias, bias).astype(np.float32))

@@ -22,7 +22,7 @@ from bitward.tools import output_directory
 
 @dataclass(frozen=True)
 class Hardening:
-    """What was done: the scheme of each hardened layer, the signs folded by node, the weights that saturated by layer."""
+    """What was done: the scheme of each hardened layer, signs folded by node, weights that saturated by layer."""
 
     schemes: dict[str, Scheme]
     folded_signs: dict[str, int]
@@ -30,7 +30,7 @@ class Hardening:
 
 
 def prepare(model: ModelWrapper) -> ModelWrapper:
-    """The same function with shapes known, parameters unshared and transposes of weights gone; names stay as they are."""
+    """The same function with shapes known, parameters unshared, transposes of weights gone; names stay as they are."""
     for step in (InferShapes(), GiveUniqueParameterTensors(), FoldTransposeIntoQuantInit(), InferShapes()):
         model = model.transform(step)
     return model
@@ -39,10 +39,10 @@ def prepare(model: ModelWrapper) -> ModelWrapper:
 def harden_model(
     source: Path, target: Path, *, voted: int = 1, layers: Sequence[str] | None = None, saturate: bool = False
 ) -> Hardening:
-    """`target` is the model of `source` with the weights of `layers` (None: all) stored under Tmr(bits, voted); same function.
+    """`target` is the model of `source` with the weights of `layers` (None: all) under Tmr(bits, voted); same function.
 
-    `saturate` allows sign folding to change a weight of -2^(b-1) by one step. Errors: see `load_model`, `FoldNegativeScales`,
-    `InsertMsbVoter`; OutputError when `target` cannot be written.
+    `saturate` allows sign folding to change a weight of -2^(b-1) by one step. Errors: see `load_model`,
+    `FoldNegativeScales`, `InsertMsbVoter`; OutputError when `target` cannot be written.
     """
     model = prepare(load_model(source))
     folded = negative_scales(model)

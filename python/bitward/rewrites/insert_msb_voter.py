@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights become stored words, read through a voter: hardening, declared on the QONNX graph, where it executes.
 
-Before: weights -> Quant -> MAC. After: stored words -> Quant -> MsbVoter -> Mul(scale) -> MAC. This Quant leaves the words as
-they are; it tells every QONNX tool their width (so memory is counted with its copies), and because constant folding leaves
-Quant nodes alone, `qonnx-cleanup` does not fold the voter away. The triplication of biases is a rewrite of its own, beside
-this one.
+Before: weights -> Quant -> MAC. After: stored words -> Quant -> MsbVoter -> Mul(scale) -> MAC. This Quant leaves the
+words as they are; it tells every QONNX tool their width (so memory is counted with its copies), and because constant
+folding leaves Quant nodes alone, `qonnx-cleanup` does not fold the voter away. The triplication of biases is a rewrite
+of its own, beside this one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
@@ -22,7 +22,7 @@ from qonnx.transformation.base import Transformation
 from bitward.errors import ConfigError, ModelError, nearest
 from bitward.formats import Int, UInt
 from bitward.qonnx_ops import DOMAIN
-from bitward.rewrites.layers import Layer, QuantizedWeights, find_layers, read_weights
+from bitward.rewrites.layers import Layer, QuantizedWeights, drop_unread, find_layers, read_weights
 from bitward.schemes import Tmr
 
 MAX_STORED_BITS = 24  # QONNX carries integers in float32 tensors, exact up to here
@@ -35,8 +35,8 @@ class InsertMsbVoter(Transformation):
     The function computed does not change, bit for bit. Negative batch-norm scales must have been folded before
     (`FoldNegativeScales`); `harden_model` does both. Apply it once for each group of layers that share `voted`.
 
-    ConfigError: an unknown layer, or more voted bits than a weight has. ModelError: a model without quantized weights, a
-    layer that is hardened already, or one whose stored words no float32 can hold.
+    ConfigError: an unknown layer, or more voted bits than a weight has. ModelError: a model without quantized weights,
+    a layer that is hardened already, or one whose stored words no float32 can hold.
     """
 
     layers: Sequence[str] | None = None
@@ -48,14 +48,19 @@ class InsertMsbVoter(Transformation):
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for layer in self._chosen(find_layers(model)):
             weights = read_weights(model, layer)
-            _insert(model, layer, weights, self._scheme(layer, weights))
+            if (readers := len(model.find_consumers(layer.node.input[1]))) > 1:
+                raise ModelError(
+                    f"layer '{layer.name}' must have weights of its own to be hardened, got {readers} layers that "
+                    "share them; give each a copy"
+                )
+            _insert(model, layer, model.find_producer(layer.node.input[1]), weights, self._scheme(layer, weights))
         _declare_domain(model)
         return model, False  # done in one pass; a second one would find the layers hardened
 
     def _chosen(self, found: dict[str, Layer]) -> list[Layer]:
         if not any(layer.quantizer or layer.voter for layer in found.values()):
             raise ModelError(
-                "the model must have layers with quantized weights to be hardened, got none; export it from Brevitas with "
+                "the model must have layers with quantized weights to be hardened, got none; export it with Brevitas' "
                 "export_qonnx, and clean it up with qonnx-cleanup"
             )
         names = list(found) if self.layers is None else list(self.layers)
@@ -64,7 +69,7 @@ class InsertMsbVoter(Transformation):
                 raise ConfigError(f"layers must name layers of the model, got '{name}'; {nearest(name, found)}")
             if found[name].voter is not None:
                 raise ModelError(
-                    f"layer '{name}' must be plain to be hardened, got a voter on its weights; start from the plain model"
+                    f"layer '{name}' must be plain to be hardened, got a voter on its weights; take the plain model"
                 )
         return [found[name] for name in names]
 
@@ -77,8 +82,8 @@ class InsertMsbVoter(Transformation):
         scheme = Tmr(weights.bits, self.voted)
         if scheme.stored_bits > MAX_STORED_BITS:
             raise ModelError(
-                f"stored words of layer '{layer.name}' must be at most {MAX_STORED_BITS} bits, got {scheme.stored_bits}: "
-                "float32 tensors hold no wider integers exactly; vote fewer bits"
+                f"stored words of layer '{layer.name}' must be at most {MAX_STORED_BITS} bits, got "
+                f"{scheme.stored_bits}: float32 tensors hold no wider integers exactly; vote fewer bits"
             )
         return scheme
 
@@ -89,9 +94,9 @@ def stored_words(weights: QuantizedWeights, scheme: Tmr) -> npt.NDArray[np.float
     return scheme.encode(numbers.encode(weights.integers)).astype(np.float32)
 
 
-def _insert(model: ModelWrapper, layer: Layer, weights: QuantizedWeights, scheme: Tmr) -> None:
-    """The layer reads its weights through a voter; its Quant node is gone. Takes the Quant node's place in the graph."""
-    old, name, shape = layer.quantizer, layer.name, list(weights.integers.shape)
+def _insert(model: ModelWrapper, layer: Layer, old: NodeProto, weights: QuantizedWeights, scheme: Tmr) -> None:
+    """The layer reads its weights through a voter, which stands where its Quant node `old` stood."""
+    name, shape = layer.name, list(weights.integers.shape)
     position = list(model.graph.node).index(old)
     tensor = {part: f"{name}.weight.{part}" for part in ("stored", "read", "voted", "one", "zero", "bits", "scale")}
     for part in ("read", "voted"):
@@ -128,14 +133,7 @@ def _insert(model: ModelWrapper, layer: Layer, weights: QuantizedWeights, scheme
     for part in ("stored", "read"):
         model.set_tensor_datatype(tensor[part], DataType[f"UINT{scheme.stored_bits}"])
     model.set_tensor_datatype(tensor["voted"], DataType[f"{sign}{scheme.bits}"])
-    _drop_unread(model, old.input)
-
-
-def _drop_unread(model: ModelWrapper, names: Sequence[str]) -> None:
-    """Those initializers that no node reads any more are gone."""
-    read = {name for node in model.graph.node for name in node.input}
-    for name in set(names) - read:
-        model.del_initializer(name)
+    drop_unread(model, old.input)
 
 
 def _declare_domain(model: ModelWrapper) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeights:
-    """Weights as integers (int64, shaped as the graph's tensor) times `scale` (float32, scalar or broadcastable)."""
+    """What a Quant node makes of initializer `tensor`: int64 of its shape, times `scale` (float32, broadcastable)."""
 
+    tensor: str
     integers: npt.NDArray[np.int64]
     scale: npt.NDArray[np.float32]
     bits: int
@@ -80,8 +82,8 @@ def save_model(model: ModelWrapper, path: Path) -> None:
 def find_layers(model: ModelWrapper) -> dict[str, Layer]:
     """An analysis: every layer by name, in the graph's order.
 
-    Names come from the export (kept in the model's metadata, so that renaming passes do not lose them), else from the nodes,
-    else from operator and position ("MatMul_2").
+    Names come from the export (kept in the model's metadata, so that renaming passes do not lose them), else from the
+    nodes, else from operator and position ("MatMul_2").
     """
     found = [parts for node in model.graph.node if (parts := _layer_parts(model, node)) is not None]
     saved = json.loads(model.get_metadata_prop(NAMES_KEY) or "[]")
@@ -92,10 +94,12 @@ def find_layers(model: ModelWrapper) -> dict[str, Layer]:
 
 
 def name_layers(model: ModelWrapper, names: list[str]) -> None:
-    """The layers carry these names, in the graph's order: node, weight tensor and metadata. Changes `model` in place."""
+    """The layers carry these names, in graph order: node, weight tensor and metadata. Changes `model` in place."""
     layers = list(find_layers(model).values())
     if len(names) != len(layers) or len(set(names)) < len(names):
-        raise ModelError(f"names must be {len(layers)} different ones, one for each layer, got {names}; give them in graph order")
+        raise ModelError(
+            f"names must be {len(layers)} different ones, one for each layer, got {names}; give them in graph order"
+        )
     for name, layer in zip(names, layers, strict=True):
         layer.node.name = name
         if layer.quantizer is not None:
@@ -117,19 +121,26 @@ def read_quantizer(model: ModelWrapper, node: NodeProto, where: str) -> Quantize
     """The integers that a Quant node makes of a constant, e.g. weights or biases."""
     values, scale, zero_point, bits = (model.get_initializer(name) for name in node.input)
     if np.any(zero_point != 0):
-        raise ModelError(f"{where} must have weights with zero point 0, got {zero_point.ravel()[0]:g}; quantize symmetrically")
+        raise ModelError(f"{where} must have zero point 0, got {zero_point.ravel()[0]:g}; quantize it symmetrically")
     if bits.size != 1 or bits.item() != int(bits.item()) or not 2 <= bits.item() <= 32:
         raise ModelError(
-            f"{where} must have weights of one whole width from 2 to 32 bits, got {bits.ravel().tolist()}; bipolar and "
-            "mixed-width weights have no stored word"
+            f"{where} must have one whole width from 2 to 32 bits, got {bits.ravel().tolist()}; bipolar and mixed "
+            "widths have no stored word"
         )
     if np.any(scale <= 0):
-        raise ModelError(f"{where} must have scales above 0, got {scale.min():g}; fold signs into the weights when exporting")
+        raise ModelError(f"{where} must have scales above 0, got {scale.min():g}; fold signs in when exporting")
     op = getCustomOp(node)
     signed, narrow = bool(op.get_nodeattr("signed")), bool(op.get_nodeattr("narrow"))
     quantized = quantize(values, scale, zero_point, bits, signed, narrow, op.get_nodeattr("rounding_mode"))
     integers = np.rint(quantized / scale).astype(np.int64)
-    return QuantizedWeights(integers, np.asarray(scale, np.float32), int(bits.item()), signed)
+    return QuantizedWeights(node.input[0], integers, np.asarray(scale, np.float32), int(bits.item()), signed)
+
+
+def drop_unread(model: ModelWrapper, names: Sequence[str]) -> None:
+    """Those of the initializers `names` that no node reads are gone."""
+    read = {name for node in model.graph.node for name in node.input}
+    for name in set(names) - read:
+        model.del_initializer(name)
 
 
 def _layer_parts(model: ModelWrapper, node: NodeProto) -> dict[str, Any] | None:
@@ -143,6 +154,7 @@ def _layer_parts(model: ModelWrapper, node: NodeProto) -> dict[str, Any] | None:
         constant = all(model.get_initializer(name) is not None for name in source.input)
         return {"node": node, "quantizer": source} if constant else None
     if source.op_type == "Mul":
-        voters = [up for name in source.input if (up := model.find_producer(name)) is not None and up.op_type == "MsbVoter"]
+        before = [model.find_producer(name) for name in source.input]
+        voters = [up for up in before if up is not None and up.op_type == "MsbVoter"]
         return {"node": node, "voter": voters[0], "scaling": source} if voters else None
     return None

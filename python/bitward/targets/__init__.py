@@ -46,7 +46,11 @@ class Target(Injectable):
         """
 
     def __enter__(self) -> Target:
-        self.open()
+        try:
+            self.open()
+        except BaseException:
+            self.close()  # what `open` took before it failed, a virtual board for one
+            raise
         return self
 
     def __exit__(

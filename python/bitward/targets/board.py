@@ -7,22 +7,18 @@ pipes. Without a host, a virtual board is started for the target and ended with 
 
 from __future__ import annotations
 
-import re
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from bitward_runtime.agent_client import AGENT_ARGUMENTS, AgentClient
+from bitward_runtime.server import Server
+from bitward_virtual.board import VirtualBoard
+from bitward_virtual.emulate import overlay_of, virtual_board
 
 from bitward.errors import BoardError, ConfigError
 from bitward.targets._axi import AxiTarget
 from bitward.tools import board_python, popen
-
-READY_WITHIN_S = 60.0
 
 
 class BoardTarget(AxiTarget):
@@ -31,54 +27,44 @@ class BoardTarget(AxiTarget):
     def __init__(self, build_dir: str | Path, host: str | None = None, port: int = 7967) -> None:
         super().__init__(build_dir)
         self._host, self._port = host, port
-        self._board: subprocess.Popen[bytes] | None = None
+        self._board: VirtualBoard | None = None
+        self._server: Server | None = None
         self._agent: AgentClient | None = None
 
     def open(self) -> None:
-        host, port = (self._host, self._port) if self._host is not None else ("127.0.0.1", self._start_virtual())
         python = board_python()
         if python is None:
             raise BoardError("the PYNQ client's environment .venv-board must be there, got none; run make setup")
-        self._agent = AgentClient(popen([python, *AGENT_ARGUMENTS], log=self._log("agent")))
-        self._agent.open(host, port, str(self._bit()))
+        # The agent first: a process must not be started once a gRPC server runs in this one.
+        self._agent = AgentClient(popen([python, *AGENT_ARGUMENTS], log=self._log))
+        host, port = (self._host, self._port) if self._host is not None else self._start_virtual()
+        self._agent.open(host, port, str(overlay_of(self.build_dir).resolve()))
         self._images_per_transfer = 0
         self.identify()
 
     def close(self) -> None:
         if self._agent is not None:
             self._agent.close()
+        if self._server is not None:
+            self._server.stop()
         if self._board is not None:
-            self._board.terminate()
-            try:
-                self._board.wait(10)
-            except subprocess.TimeoutExpired:
-                self._board.kill()
-                self._board.wait()
-        self._agent = self._board = None
+            self._board.close()
+        self._agent = self._server = self._board = None
 
     @property
     def name(self) -> str:
         """What the board calls itself; a virtual one says so."""
         return self._open.board
 
-    def _bit(self) -> Path:
-        bits = sorted((self.build_dir / "overlay").glob("*.bit"))
-        if len(bits) != 1:
-            raise BoardError(f"{self.build_dir}/overlay must hold one .bit, got {len(bits)}; run bitward build again")
-        return bits[0].resolve()
+    def _start_virtual(self) -> tuple[str, int]:
+        """Host and port of a virtual board of this build. It lives in this process, so that it cannot outlive it."""
+        self._board = virtual_board(self.build_dir)
+        self._server = Server(self._board, port=0)
+        return self._server.host, self._server.port
 
-    def _start_virtual(self) -> int:
-        """The port of a virtual board of this build, started now."""
-        command = [sys.executable, "-m", "bitward_virtual", str(self.build_dir), "--port", "0"]
-        self._board = popen(command, log=self._log("emulate"))
-        line = _first_line(self._board)
-        found = re.search(r":(\d+)\b", line.split(" on ")[-1])
-        if found is None:
-            raise BoardError(f"the virtual board must say where it listens, got {line!r}; see {self._log('emulate')}")
-        return int(found.group(1))
-
-    def _log(self, what: str) -> Path:
-        return self.build_dir / "overlay" / f"{what}.log"
+    @property
+    def _log(self) -> Path:
+        return self.build_dir / "overlay" / "agent.log"
 
     def _read_words(self, address: int, count: int) -> Sequence[int]:
         return [int(word) for word in self._open.read(address, count)]
@@ -94,14 +80,3 @@ class BoardTarget(AxiTarget):
         if self._agent is None:
             raise ConfigError(f"the board of {self.build_dir} must be open, got a closed one; call open() first")
         return self._agent
-
-
-def _first_line(process: subprocess.Popen[bytes]) -> str:
-    """The first line that the process prints; empty if it ends, or says nothing, before that."""
-    if process.stdout is None:
-        return ""
-    until = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < until:
-        if select.select([process.stdout], [], [], 0.5)[0] or process.poll() is not None:
-            return process.stdout.readline().decode(errors="replace").strip()
-    return ""

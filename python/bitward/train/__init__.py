@@ -27,9 +27,9 @@ def train_network(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainingRun:
-    """Every seed of the network is trained and tested; what `cache` already holds of the same recipe is not trained again.
+    """Every seed of the network is trained and tested; what `cache` holds of the same recipe is not trained again.
 
-    Each finished seed is a file in `cache` (whole or absent, also after kill -9). ConfigError: no such network, no seeds.
+    Each finished seed is a file in `cache`, whole or absent, even after kill -9. ConfigError: unknown network, no seeds.
     """
     from bitward.train.training import train_seeds
 

@@ -19,7 +19,7 @@ from bitward.train.recipe import Recipe, TrainResult
 
 
 def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> str:
-    """sha256 over all that decides a trained seed: data, recipe, seed, library versions and the source of network and loop."""
+    """sha256 over all that decides a trained seed: data, recipe, seed, library versions, source of network and loop."""
     here = Path(__file__).parent
     there = Path(networks.__file__).parent
     sources = (there / f"{network.name}.py", there / "_blocks.py", here / "training.py", here / "_foldable.py")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps weights negatable where batch norm will ask for it, so that sign folding changes nothing.
 
-Sign folding (bitward.rewrites.FoldNegativeScales) negates the weights of every output channel whose batch-norm gamma is below
-zero. The lowest weight, -2^(b-1), has no negative in b bits. So training itself keeps that one value out of just those
-channels: after each optimizer step their float weights are clamped above the rounding boundary of -2^(b-1). The
+Sign folding (bitward.rewrites.FoldNegativeScales) negates the weights of every output channel whose batch-norm gamma is
+below zero. The lowest weight, -2^(b-1), has no negative in b bits. So training itself keeps that one value out of just
+those channels: after each optimizer step their float weights are clamped above the rounding boundary of -2^(b-1). The
 quantizer sees the clamp from the next step on, the loss adapts to it, and accuracies are measured with it. All other
 channels use the whole range. Folding the exported model is then exact: no weight is widened, saturated or refused.
 """
@@ -16,13 +16,13 @@ import torch
 from brevitas.nn import QuantConv2d, QuantLinear
 from torch import nn
 
-NormedLayer = tuple[nn.Module, nn.Module]
+NormedLayer = tuple[QuantConv2d | QuantLinear, nn.BatchNorm1d | nn.BatchNorm2d]
 CLEAR_OF_THE_BOUNDARY = 0.6  # steps above -2^(b-1), of 0.5 needed: rounding in float32 cannot reach it
 
 
 def normed_layers(network: nn.Module) -> Iterator[NormedLayer]:
     """(quantized layer, batch norm) pairs: each batch norm with the last layer defined before it."""
-    layer: nn.Module | None = None
+    layer: QuantConv2d | QuantLinear | None = None
     for module in network.modules():
         if isinstance(module, (QuantConv2d, QuantLinear)):
             layer = module

@@ -20,25 +20,25 @@ def card(
 ) -> str:
     """The Markdown text beside NAME.onnx, whose bytes are `data`.
 
-    `worst_difference`: the largest absolute difference between an output of torch and of the file, over the test images.
+    `worst_difference`: the largest absolute difference between outputs of torch and of the file, over the test images.
     """
     weights = {name: read_weights(model, layer) for name, layer in find_layers(model).items()}
     input_type = model.get_tensor_datatype(model.graph.input[0].name).name
     shape = "x".join(map(str, model.get_tensor_shape(model.graph.input[0].name)))
     rows = [
         ("Name", f"`{network.name}`: {network.title}"),
-        ("Input quantization", f"{input_type}, {shape} raw pixels; scaled by 2^-8 and quantized to 4 bits in the graph"),
+        ("Input quantization", f"{input_type}, {shape} raw pixels; then times 2^-8 to UINT{network.activation_bits}"),
         ("Weight quantization", f"INT{network.weight_bits}, full range, one scale per tensor"),
         ("Activation quantization", f"UINT{network.activation_bits}, one learned scale per tensor"),
         ("Output", "logits: integers times one scale; no bias"),
         ("Dataset", f"{dataset.name}: {dataset.source}"),
         ("Split", dataset.split),
-        ("Top-1 of this file", f"{run.exported.accuracy:.2%} (seed {run.exported.seed}, the first by rule, not chosen)"),
+        ("Top-1 of this file", f"{run.exported.accuracy:.2%} (seed {run.exported.seed}, the first, by rule)"),
         ("Top-1, mean of seeds", f"{run.mean_accuracy:.2%} over {len(run.results)} seeds"),
         ("Top-1 of each seed", ", ".join(f"{result.seed}: {result.accuracy:.2%}" for result in run.results)),
         ("Recipe", _recipe(run)),
         ("Negative batch-norm gammas", _signs(model)),
-        ("File equals torch", f"top-1 on all {len(dataset.test_images)} test images; largest output difference {worst_difference:.2g}"),
+        ("File equals torch", f"top-1 on all {len(dataset.test_images)} images; outputs within {worst_difference:.2g}"),
         ("Made by", f"`bitward train {network.name}`, then `bitward export {network.name}`"),
         ("Made with", ", ".join(f"{name} {version(name)}" for name in ("torch", "brevitas", "qonnx", "onnx"))),
         ("sha256", f"`{hashlib.sha256(data).hexdigest()}`"),

@@ -30,7 +30,7 @@ from bitward.train.training import predict, restore
 
 
 def export_run(run: TrainingRun, directory: Path) -> Path:
-    """NAME.onnx and NAME.md of the run's first seed are in `directory`; the QONNX gives torch's answer on every test image.
+    """NAME.onnx and NAME.md of the run's first seed are in `directory`; it answers as torch does on every test image.
 
     ModelError when it does not; OutputError when the folder cannot be written.
     """
@@ -54,10 +54,11 @@ def export_run(run: TrainingRun, directory: Path) -> Path:
 
 
 def to_qonnx(trained: nn.Module, network: Network) -> ModelWrapper:
-    """The network, in evaluation mode, as a cleaned QONNX: one image per batch, integer input, layers named as in torch."""
+    """The network, in evaluation mode, as a cleaned QONNX: batches of one, integer input, layers named as in torch."""
     # The TorchScript exporter: it names nodes after modules, and FINN knows the graphs it writes.
     proto = export_qonnx(trained.eval(), args=torch.zeros(1, *network.input_shape), export_path=None, dynamo=False)
-    names = [node.name.strip("/").rsplit("/", 1)[0].replace("/", ".") for node in proto.graph.node if node.op_type in MAC_OPS]
+    macs = [node.name for node in proto.graph.node if node.op_type in MAC_OPS]  # e.g. "/conv1/Conv"
+    names = [name.strip("/").rsplit("/", 1)[0].replace("/", ".") for name in macs]
     model = cleanup_model(ModelWrapper(proto))
     name_layers(model, names)
     model.set_tensor_datatype(model.graph.input[0].name, DataType[f"UINT{network.input_bits}"])

@@ -13,8 +13,8 @@ from bitward.errors import ConfigError
 class Recipe:
     """How a network is trained: Adam with a one-cycle learning rate over a fixed number of epochs.
 
-    Fixed in advance and equal for every network and seed: nothing is chosen by looking at validation or test images, and
-    the last epoch's weights are the result.
+    Fixed in advance and equal for every network and seed: nothing is chosen by looking at validation or test images,
+    and the last epoch's weights are the result.
     """
 
     epochs: int = 60
@@ -24,8 +24,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"Recipe.{name} must be a whole number of at least 1, got {value!r}; leave it out for the default")
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(
+                    f"Recipe.{name} must be a whole number of at least 1, got {value!r}; leave it out for the default"
+                )
         if not self.learning_rate > 0:
             raise ConfigError(
                 f"Recipe.learning_rate must be above 0, got {self.learning_rate!r}; leave it out for the default"

@@ -58,7 +58,9 @@ class _Ticks:
             self._progress.advance(self._task)  # type: ignore[arg-type]
 
 
-def _train_seed(network: Network, dataset: Dataset, recipe: Recipe, seed: int, print_: str, tick: _Ticks) -> TrainResult:
+def _train_seed(
+    network: Network, dataset: Dataset, recipe: Recipe, seed: int, print_: str, tick: _Ticks
+) -> TrainResult:
     start = time.perf_counter()
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -70,7 +72,7 @@ def _train_seed(network: Network, dataset: Dataset, recipe: Recipe, seed: int, p
 
 
 def _fit(model: nn.Module, network: Network, dataset: Dataset, recipe: Recipe, seed: int, tick: _Ticks) -> None:
-    """The model has seen `recipe.epochs` epochs of shuffled batches; the rest of each epoch's last batch is left out."""
+    """The model has seen `recipe.epochs` epochs of shuffled whole batches; what an epoch has left over is skipped."""
     images, labels = torch.from_numpy(dataset.train_images), torch.from_numpy(dataset.train_labels)
     order = torch.Generator().manual_seed(seed)
     batch = min(recipe.batch_size, len(images))

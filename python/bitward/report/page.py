@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the parts together: a run's folder becomes one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bitward.report import figures, tables
+from bitward.report.headline import ON, TONES, duel, tiles
+from bitward.report.heatmap import heat_maps, stratum_rows
+from bitward.report.load import SIDES, Missing, RunData, Side, load_run
+from bitward.report.statistics import Stratum, strata
+from bitward.tools import atomic_write
+
+REPORT_FILE = "report.html"
+FOLDER = Path(__file__).parent
+
+
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """The report of a run is in `out` (default: report.html in the run's folder), whole or not at all; its path.
+
+    ConfigError when `run_dir` holds no run, ManifestError and StoreError for damaged files in it, OutputError when
+    `out` cannot be written.
+    """
+    path = run_dir / REPORT_FILE if out is None else out
+    atomic_write(path, render(load_run(run_dir)))
+    return path
+
+
+def render(run: RunData) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"number": figures.number, "percent": figures.percent, "breakable": figures.breakable}
+    environment.tests["missing"] = lambda value: isinstance(value, Missing)
+    return environment.get_template("page.html").render(_context(run)) + "\n"
+
+
+def _context(run: RunData) -> dict[str, Any]:
+    sampled = {side: _strata(run, side, "strata") for side in SIDES}
+    exhaustive = {side: _strata(run, side, "msb") for side in SIDES}
+    return {
+        "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
+        "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        "run": run,
+        "title": run.summary.get("flow", run.folder.name),
+        "sides": SIDES,
+        "tones": TONES,
+        "targets": ON,
+        "board": _board_name(run),
+        "is_simulated": _is_simulated(run),
+        "duel": duel(run),
+        "tiles": tiles(run, sampled),
+        "checks": tables.checks(run),
+        "heat_maps": heat_maps(sampled),
+        "strata_images": max((t.images for name, t in run.campaigns.items() if name.startswith("strata")), default=0),
+        "strata_missing": [f"{TONES[s]}: {found.reason}" for s in SIDES if isinstance(found := sampled[s], Missing)],
+        "stratum_rows": stratum_rows(sampled),
+        "masked_rows": tables.masked_rows(sampled),
+        "voted_rows": tables.voted_rows(exhaustive),
+        "worst": tables.worst(run),
+        "worst_line": tables.worst_line,
+        "memory_bars": tables.memory_bars(run),
+        "memory_rows": tables.memory_rows(run),
+        "cycle_rows": tables.cycle_rows(run),
+        "resources": tables.resource_rows(run),
+        "wall_bars": tables.wall_bars(run),
+        "provenance": tables.provenance(run),
+        "unmeasured": tables.unmeasured(run),
+        "bars": figures.bars,
+    }
+
+
+def _strata(run: RunData, side: Side, kind: str) -> Sequence[Stratum] | Missing:
+    trials = run.trials(f"{kind}-{side}")
+    if isinstance(trials, Missing):
+        return trials
+    if side not in run.manifests:
+        return Missing(f"build/{side} has no manifest: the trials cannot be told apart without it")
+    return strata(run.manifests[side], trials.table)
+
+
+def _board_name(run: RunData) -> str:
+    board = run.figure("board")
+    return "not recorded" if isinstance(board, Missing) else str(board["name"] if isinstance(board, dict) else board)
+
+
+def _is_simulated(run: RunData) -> bool:
+    """Whether the page must say that no real board took part: it does unless the run says otherwise."""
+    board = run.figure("board")
+    return bool(board.get("is_simulated", True)) if isinstance(board, dict) else True

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runs that all tests share: made once, kept in a folder that git ignores, made again where code changed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_RUNS = ROOT / "build" / "tests" / "runs"
+
+
+@dataclass(frozen=True)
+class SharedRun:
+    """A flow that `bitward run` has run to its end. Read only: copy what a test changes."""
+
+    flow: Path
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its summary.json."""
+        return json.loads((self.folder / "summary.json").read_text())
+
+    def build(self, side: str) -> Path:
+        """The build directory of the plain or the hardened side."""
+        return self.folder / "build" / side
+
+    def campaign(self, name: str) -> Path:
+        """The trials of a campaign."""
+        return self.folder / "campaigns" / name
+
+
+def shared_run(name: str) -> SharedRun:
+    """The flow has run under SHARED_RUNS; sessions and xdist's workers take turns, so that it runs once."""
+    flow = ROOT / "flows" / f"{name}.yaml"
+    SHARED_RUNS.mkdir(parents=True, exist_ok=True)
+    with open(SHARED_RUNS / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "bitward", "run", str(flow), "--runs", str(SHARED_RUNS)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return SharedRun(flow, SHARED_RUNS / name)
