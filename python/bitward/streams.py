@@ -121,16 +121,24 @@ def apply_edge(ops: Sequence[EdgeOp], array: npt.ArrayLike) -> npt.NDArray[Any]:
     """
     result = np.asarray(array)
     for op in ops:
-        plain = _plain_op(op, "an edge op")
-        if plain["op"] == "Transpose":
-            result = result.transpose(plain["perm"])
-        elif plain["op"] == "Reshape":
-            result = result.reshape(len(result), *plain["shape"])
-        else:
-            value = np.asarray(plain["value"], dtype=np.float32)
-            single = result.astype(np.float32)
-            result = single * value if plain["op"] == "Mul" else single + value
+        try:
+            result = _applied(_plain_op(op, "an edge op"), result)
+        except ValueError as error:
+            raise ManifestError(
+                f"images must be of a shape that {op['op']} at the design's edge takes, got {result.shape}; give them as "
+                "the ONNX graph takes them, along axis 0"
+            ) from error
     return result
+
+
+def _applied(op: EdgeOp, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One operation; numpy's ValueError where the shape is wrong."""
+    if op["op"] == "Transpose":
+        return array.transpose(op["perm"])
+    if op["op"] == "Reshape":
+        return array.reshape(len(array), *op["shape"])
+    value, single = np.asarray(op["value"], dtype=np.float32), array.astype(np.float32)
+    return single * value if op["op"] == "Mul" else single + value
 
 
 def _plain_op(op: EdgeOp, where: str) -> EdgeOp:

@@ -102,7 +102,7 @@ def _packed(lanes: np.ndarray, bits: int) -> int:
 
 
 def _stream(model, beats, source, sink, data, count, stall, also=(), after=0):
-    """Offers `beats`, takes `count` beats; both sides pause at random. Checks that what is offered holds until taken."""
+    """Offers `beats` and takes `count` beats, with random pauses on both sides; what comes out holds until taken."""
     draw = random.Random(7)
     case = str.lower if source.islower() else str.upper
     taken, sent, offered = [], 0, False

@@ -17,6 +17,7 @@ from bitward.layout import BeatLayout
 from bitward.schemes import Tmr
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
+VOTER = RTL / "bitward_voter.sv"
 MW, MH, PE, SIMD, BITS = 16, 8, 4, 4, 4
 DEPTH, LANES = MW // SIMD * MH // PE, PE * SIMD
 ZERO = {"lut": 0, "lutram": 0, "srl": 0, "ff": 0, "bram36": 0.0, "uram": 0, "dsp": 0}
@@ -71,25 +72,25 @@ def pool_build(tmp_path_factory):
     return build
 
 
-@pytest.fixture(scope="module", params=[0, 1, 4], ids=["plain", "msb", "tmr"])
-def netlist(request, tmp_path_factory):
-    """`voted`, cells by type of every module, and the netlist of a matrix-vector unit, its copies initialised alike."""
-    voted = request.param
-    build = tmp_path_factory.mktemp("mvau")
-    files = [*(library_root() / file for file in MVAU_FILES), RTL / "bitward_voter.sv", RTL / "bitward_mvau.sv"]
+def synthesised(build: Path, voted: int, voter: str) -> tuple[dict, dict]:
+    """Cells by type and the netlist of a matrix-vector unit with this voter, its copies initialised alike."""
+    build.mkdir()
+    (build / "bitward_voter.sv").write_text(voter)
+    files = [*(library_root() / file for file in MVAU_FILES), build / "bitward_voter.sv", RTL / "bitward_mvau.sv"]
     names = write_rtl(build, files, mvau_top(voted))
     layout = BeatLayout(Tmr(BITS, voted), LANES)
     words = np.random.default_rng(0).integers(0, 2**BITS, (DEPTH, LANES)).astype(np.uint8)
     rows = layout.pack(layout.scheme.encode(words))
-    lines = ["".join(f"{segment:08x}" for segment in row[::-1]) for row in rows]
-    (build / "rtl" / "weights.dat").write_text("\n".join(line[-(-(-layout.width // 4)) :] for line in lines) + "\n")
+    digits = (layout.width + 3) // 4
+    lines = ["".join(f"{segment:08x}" for segment in row[::-1])[-digits:] for row in rows]
+    (build / "rtl" / "weights.dat").write_text("\n".join(lines) + "\n")
     work = build / "work"
     work.mkdir()
     synthesis.stage(build / "rtl", names, work)
     script = synthesis._SCRIPT.format(top="bitward_top", read=synthesis.READ, files=" ".join(names))
     synthesis.yosys(script + "blackbox =A:whitebox\nwrite_json netlist.json\n", work, build / "log")
     modules = json.loads((work / "netlist.json").read_text())["modules"]
-    return voted, synthesis._statistics(work / "statistics.json", build / "log"), modules
+    return synthesis._statistics(work / "statistics.json", build / "log"), modules
 
 
 def memory_bits(modules, ports: str) -> int:
@@ -99,14 +100,17 @@ def memory_bits(modules, ports: str) -> int:
         rams = [cell for cell in module["cells"].values() if "RAMB" in cell["type"]]
         others = [cell for cell in module["cells"].values() if "RAMB" not in cell["type"]]
         outside = {bit for cell in others for bits in cell["connections"].values() for bit in bits}
-        at_rams = {bit for cell in rams for port, bits in cell["connections"].items() if port.startswith(ports) for bit in bits}
+        at_rams = {
+            bit for cell in rams for port, bits in cell["connections"].items() if port.startswith(ports) for bit in bits
+        }
         count += len({bit for bit in at_rams & outside if isinstance(bit, int)})  # constants are strings
     return count
 
 
-def test_every_copy_is_written_read_and_voted(netlist):
+@pytest.mark.parametrize("voted", [0, 1, 4], ids=["plain", "msb", "tmr"])
+def test_every_copy_is_written_read_and_voted(voted, tmp_path):
     """Nothing of what is stored was merged or dropped: width of the memory, block RAMs, and a LUT3 per voted bit."""
-    voted, modules, cells = netlist
+    modules, cells = synthesised(tmp_path / "build", voted, VOTER.read_text())
     width = BeatLayout(Tmr(BITS, voted), LANES).width
     assert width == LANES * (BITS + 2 * voted)
     assert memory_bits(cells, "DOUT") == memory_bits(cells, "DIN") == width
@@ -117,6 +121,13 @@ def test_every_copy_is_written_read_and_voted(netlist):
     assert (row["dsp"], row["uram"], row["bram36"]) == (4, 0, {0: 1.0, 1: 1.5, 4: 3.0}[voted])
     assert row["voter"] == (ZERO | {"lut": LANES * voted} if voted else None)
     assert row["srl"] >= width  # FINN's output queue of stored words is made of shift registers, not of flip-flops
+
+
+def test_the_count_sees_copies_that_are_not_voted(tmp_path):
+    """Negative control: a voter that reads one copy leaves two unread but by AXI, and no LUT3."""
+    majority = "(a & b) | (a & c) | (b & c)"
+    modules, _ = synthesised(tmp_path / "build", 1, VOTER.read_text().replace(majority, "a"))
+    assert all("LUT3" not in cell for name, cell in modules.items() if name.startswith("bitward_voter"))
 
 
 def test_counts_come_node_by_node_and_add_up(pool_build):
@@ -142,7 +153,9 @@ def test_the_ram_style_and_nettype_of_finn_are_made_readable():
 
 
 def test_a_file_that_is_not_the_one_an_edit_was_written_for_is_refused():
-    with pytest.raises(ToolError, match=r"^fifo\.sv must hold 'dat_t  A\[DEPTH_IMPL\];' once to be read by Yosys, got 0"):
+    with pytest.raises(
+        ToolError, match=r"^fifo\.sv must hold 'dat_t  A\[DEPTH_IMPL\];' once to be read by Yosys, got 0"
+    ):
         readable("fifo.sv", "module fifo; endmodule")
     with pytest.raises(ToolError, match=r"^x\.sv must hold 'a' once to be read by Yosys, got 2 times: install"):
         Edit("x.sv", "a", "b").apply("a a")
@@ -156,7 +169,8 @@ def test_a_folder_without_rtl_is_refused(tmp_path):
 def test_a_failure_of_yosys_names_its_sentence_and_its_log(tmp_path):
     write_rtl(tmp_path, [], "module bitward_top (input logic a); nothing i_x (.a); endmodule\n")
     log = rf"{tmp_path}/synthesis\.log$"
-    with pytest.raises(ToolError, match=rf"^Yosys must end without an error, got '.*unknown module 'nothing''; log: {log}"):
+    sentence = rf"""^Yosys must end without an error, got ".*ERROR: unknown module 'nothing'"; log: {log}"""
+    with pytest.raises(ToolError, match=sentence):
         resources(tmp_path)
 
 
@@ -167,12 +181,16 @@ def test_yosys_is_stopped_when_it_takes_too_long(tmp_path):
 
 def test_a_missing_result_is_an_error_whatever_the_exit_code(tmp_path):
     """Yosys has been seen to stop silently with exit code 0."""
-    with pytest.raises(ToolError, match=rf"^Yosys must leave none\.json, got none though it ended well; log: {tmp_path}/l$"):
+    with pytest.raises(
+        ToolError, match=rf"^Yosys must leave none\.json, got none though it ended well; log: {tmp_path}/l$"
+    ):
         synthesis._statistics(tmp_path / "none.json", tmp_path / "l")
 
 
 def test_a_cell_that_is_no_primitive_is_an_error_and_not_a_zero():
-    with pytest.raises(ToolError, match=r"^synthesised cells must be primitives of the chip, got 2 \$mem_v2 in top: Yosys"):
+    with pytest.raises(
+        ToolError, match=r"^synthesised cells must be primitives of the chip, got 2 \$mem_v2 in top: Yosys"
+    ):
         synthesis._flat({"top": {"LUT6": 1, "$mem_v2": 2}}, "top")
 
 

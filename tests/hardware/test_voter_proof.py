@@ -48,12 +48,21 @@ endmodule
 """
 
 
+_PROVE = """\
+read_slang --top proof voter.sv proof.sv
+hierarchy -top proof
+setattr -mod -unset keep_hierarchy *
+flatten
+opt
+sat -verify -prove ok 1 proof
+"""
+
+
 def prove(folder: Path, shape: tuple[int, int, int], assume: str, voter: str) -> None:
     """`ok` holds for every word and every upset. Raises ToolError where it does not."""
     (folder / "voter.sv").write_text(voter)
     (folder / "proof.sv").write_text(upset_bench(*shape, assume))
-    script = "read_slang --top proof voter.sv proof.sv\nhierarchy -top proof\nsetattr -mod -unset keep_hierarchy *\nflatten\nopt\nsat -verify -prove ok 1 proof\n"
-    assert "SUCCESS!" in yosys(script, folder, folder / "proof.log", 120)
+    assert "SUCCESS!" in yosys(_PROVE, folder, folder / "proof.log", 120)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
@@ -76,7 +85,12 @@ def test_two_upset_copies_of_a_bit_do_reach_it(shape, tmp_path):
     layout = BeatLayout(Tmr(bits, voted), words)
     pair = np.sort(layout.position[-1, [bits - 1, bits]])
     with pytest.raises(ToolError, match=FAILED):
-        prove(tmp_path, shape, f"flip == (({layout.width}'d1 << {pair[0]}) | ({layout.width}'d1 << {pair[1]}))", VOTER.read_text())
+        prove(
+            tmp_path,
+            shape,
+            f"flip == (({layout.width}'d1 << {pair[0]}) | ({layout.width}'d1 << {pair[1]}))",
+            VOTER.read_text(),
+        )
 
 
 def test_a_voter_that_does_not_vote_fails_the_proof(tmp_path):

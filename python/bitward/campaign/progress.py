@@ -13,9 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def showing(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields `progress(done, total)` for `run_campaign`; a resumed campaign's rate counts this run's trials only."""
+    """Yields `progress(done, total)`, shown as a bar that vanishes when done; nothing is shown where nobody watches.
+
+    The rate of a resumed campaign counts this run's trials only.
+    """
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
         task = bars.add_task(title, total=None, rate="")
         began: list[tuple[int, float]] = []
 

@@ -10,7 +10,9 @@ import click
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write (default: RUN/report.html).")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write (default: RUN/report.html)."
+)
 def command(run: Path, out: Path | None) -> None:
     """Write the report of the folder RUN, as `bitward run` left it, also where the run stopped early."""
     from bitward.report import write_report

@@ -21,6 +21,7 @@ from bitward.flow.stages import OVERLAY, STAGE_NAMES, STAGES, Run, Stage, build_
 from bitward.flow.summary import summarise
 from bitward.hardware.boards import load_board
 from bitward.hardware.vivado import SCRIPT, implement
+from bitward.networks import find_network
 from bitward.tools import output_directory
 
 __all__ = ["STAGE_NAMES", "Flow", "Run", "load_flow", "make_overlay", "run_flow"]
@@ -39,6 +40,7 @@ def run_flow(
             raise ConfigError(
                 f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest(name, STAGE_NAMES)}"
             )
+    find_network(flow.network)  # a name that is wrong must not leave a folder
     run = Run(flow, output_directory(runs / flow.name), console)
     record = StageRecord(run.folder)
     if force is not None:

@@ -98,7 +98,8 @@ def load_flow(path: Path) -> Flow:
 
 def _sentence(error: ValidationError) -> str:
     """The first thing wrong, where it is, and what was meant."""
-    first = error.errors()[0]
+    mistakes = error.errors()
+    first = next((mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"), mistakes[0])
     place = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         known = _fields(place[:-1])

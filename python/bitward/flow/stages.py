@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bitward.campaign.progress import showing
 from bitward.datasets import Dataset, load_dataset
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
@@ -74,16 +77,6 @@ class Run:
         columns = (TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as bars:
             yield bars
-
-    @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """Yields `progress(done, total)`, shown as a bar."""
-        with self.bars() as bars:
-            if bars is None:
-                yield lambda done, total: None
-            else:
-                task = bars.add_task(title, total=None)
-                yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @dataclass(frozen=True)
@@ -180,18 +173,20 @@ def build_overlay(run: Run, board: str) -> Result:
 
 
 def _resources(run: Run) -> Result:
+    with run.console.status("  synthesise both builds with Yosys"), ThreadPoolExecutor(len(SIDES)) as pool:
+        return dict(zip(SIDES, pool.map(partial(_resources_of, run), SIDES), strict=True))
+
+
+def _resources_of(run: Run, side: Side) -> Any:
+    """Yosys' counts of a build; "not measured", and why on the console, where Yosys fails: the run goes on without."""
     from bitward.errors import ToolError
     from bitward.hardware.synthesis import resources
 
-    result: Result = {}
-    for side in SIDES:
-        try:
-            with run.console.status(f"  synthesise {side} with Yosys"):
-                result[side] = resources(run.build(side))
-        except ToolError as error:
-            run.console.print(f"  resources of {side}: not measured: {error}")
-            result[side] = "not measured"
-    return result
+    try:
+        return resources(run.build(side))
+    except ToolError as error:
+        run.console.print(f"  resources of {side}: not measured: {error}")
+        return "not measured"
 
 
 def _verify(run: Run) -> Result:
@@ -202,7 +197,7 @@ def _verify(run: Run) -> Result:
     result: Result = {"images": len(images)}
     equal = np.ones(len(images), dtype=bool)
     for side in SIDES:
-        with run.bar(f"QONNX, {side}") as progress:
+        with showing(run.console, f"  QONNX, {side}") as progress:
             expected = run_qonnx(run.model(side), images, progress)
         with run.console.status(f"  RTL, {side}, {len(images)} images, without and with stalls"):
             found = verify_build(run.build(side), images, expected, run.flow.verify.stall)
@@ -230,7 +225,7 @@ def attack_with(
     from bitward.campaign import TrialStore
 
     data = run.dataset()
-    with run.bar(f"{name}: {len(faults)} faults") as progress:
+    with showing(run.console, f"  {name}") as progress:
         ended = attack.run(
             place, faults, data.test_images[:images], data.test_labels[:images], run.campaign(name),
             _identity(run, place), workers, progress, restart,
@@ -333,6 +328,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], (f"{_LOW}/rewrites", f"{_LOW}/qonnx_ops"),
           lambda run: [run.hardened_model]),
     Stage("build", _build, ("build",), _models, _HARDWARE, _builds),
+    Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES],
+          (f"{_LOW}/hardware/synthesis.py",), _nothing),
     Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)],
           (f"{_LOW}/flow/verify.py", f"{_LOW}/qonnx_ops", *_SIMULATION), _nothing),
     Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ATTACK,

@@ -67,6 +67,9 @@ def build(
     Raises ModelError for a model that cannot be built, ConfigError for options that make no sense, ToolError when
     Verilator or the compiler fails, OutputError when `out` cannot be written.
     """
+    if out.resolve() == Path.cwd():
+        raise ConfigError(f"out must be another folder than the one you are in, got {out}: name one below it.")
+    out = out.resolve()  # where a symbolic link leads to
     board = load_board(options.board)
     _check_clock(board, options.clk_mhz)
     cycles = target_cycles(options.target_fps, options.clk_mhz)

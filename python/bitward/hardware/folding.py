@@ -12,6 +12,7 @@ from typing import Any
 
 from bitward.errors import ConfigError, nearest
 
+SLOWEST_CYCLES = 2**40  # an image in hours: a target below that asks for the smallest design as well
 MAX_WEIGHT_BEAT_BITS = 4096  # one memory row; wider rows cost more block RAM ports than the K26 has
 
 
@@ -21,7 +22,7 @@ def target_cycles(target_fps: float, clk_mhz: float) -> int:
     >>> target_cycles(1_000_000, 200)
     200
     """
-    cycles = int(clk_mhz * 1e6 / target_fps) if target_fps > 0 else 0
+    cycles = int(min(clk_mhz * 1e6 / target_fps, SLOWEST_CYCLES)) if target_fps > 0 else 0
     if cycles < 1:
         raise ConfigError(
             f"target_fps must be above 0 and at most one image a clock cycle ({clk_mhz * 1e6:.0f}), got {target_fps:g}."
@@ -120,6 +121,8 @@ def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapp
             raise ConfigError(
                 f"folding must name a layer or node ({', '.join(nodes)}), got {name!r}; {nearest(name, nodes)}"
             )
+        if not isinstance(attributes, Mapping):
+            raise ConfigError(f'folding of {name} must map attributes to values, as {{"PE": 2}}, got {attributes!r}.')
         op = getCustomOp(nodes[name])
         for key, value in attributes.items():
             known = op.get_nodeattr_types()
@@ -127,6 +130,9 @@ def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapp
                 raise ConfigError(
                     f"folding of {name} must set attributes of its node, got {key!r}; {nearest(key, known)}"
                 )
+            kind = type(op.get_nodeattr(key))
+            if type(value) is not kind:
+                raise ConfigError(f"folding of {name}: {key} must be of type {kind.__name__}, got {value!r}.")
             op.set_nodeattr(key, value)
 
 

@@ -103,6 +103,7 @@ def lower(qonnx_model: Any, build_dir: str) -> Lowered:
     from qonnx.core.datatype import DataType
     from qonnx.util.cleanup import cleanup_model
 
+    _check_operators(qonnx_model)
     tensors = [layer.tensor for layer in weight_layers(qonnx_model)]  # cleaning up renames them
     model = cleanup_model(qonnx_model)
     datatype = model.get_tensor_datatype(model.graph.input[0].name)
@@ -118,6 +119,28 @@ def lower(qonnx_model: Any, build_dir: str) -> Lowered:
     model = _to_hardware_layers(model)
     dataflow, pre, post = _partition(model, build_dir)
     return Lowered(dataflow, pre, post, layers)
+
+
+# What may stand in a QONNX graph: layers, what becomes thresholds or the host's work, and constant shapes. Said before
+# lowering, as afterwards a node that is left may be another one than the one that is in the way.
+_KNOWN_OPS = frozenset(
+    ("Conv", "MatMul", "Gemm", "MaxPool", "BatchNormalization", "Relu", "Quant", "MultiThreshold", "Add", "Sub", "Mul",
+     "Div", "Transpose", "Reshape", "Flatten", "Pad", "Identity", "Constant", "Shape", "Gather", "Concat", "Squeeze",
+     "Unsqueeze", "Cast", "Slice")
+)  # fmt: skip
+
+
+def _check_operators(model: Any) -> None:
+    for node in model.graph.node:
+        if node.op_type not in _KNOWN_OPS:
+            raise ModelError(_no_rtl(node))
+
+
+def _no_rtl(node: Any) -> str:
+    return (
+        f"node {node.name} ({node.op_type}) has no RTL: bitward builds convolutions, dense layers, max pooling and "
+        "thresholded activations in a chain; change the model or leave that part to the host."
+    )
 
 
 def _streamline(model: Any, input_datatype: Any) -> Any:
@@ -193,10 +216,7 @@ def _partition(model: Any, build_dir: str) -> tuple[Any, list[EdgeOp], list[Edge
     for index, node in enumerate(model.graph.node):
         inside = first <= index <= last
         if (inside and not hardware[index]) or (not inside and node.op_type not in _EDGE_OPS):
-            raise ModelError(
-                f"node {node.name} ({node.op_type}) has no RTL: bitward builds convolutions, dense layers, max pooling "
-                "and thresholded activations in a chain; change the model or leave that part to the host."
-            )
+            raise ModelError(_no_rtl(node))
     parent = model.transform(CreateDataflowPartition(partition_model_dir=build_dir))
     partitions = [node for node in parent.graph.node if node.op_type == "StreamingDataflowPartition"]
     if len(partitions) != 1:

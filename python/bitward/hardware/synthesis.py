@@ -31,7 +31,7 @@ TOP = "bitward_top"
 
 @dataclass(frozen=True)
 class Resources:
-    """Counts of FPGA primitives. `lut` counts all LUT sites, as Vivado's "CLB LUTs" does; RAM and shift registers too."""
+    """Counts of FPGA primitives; `lut` counts every LUT site, memory and shift registers too (Vivado's "CLB LUTs")."""
 
     lut: int = 0
     lutram: int = 0  # LUT sites used as memory, part of `lut`
@@ -168,7 +168,7 @@ def resources(build_dir: Path, progress: Callable[[str], None] | None = None) ->
         instances = _instances((work / "instances.il").read_text())
     return {
         "tool": LABEL,
-        "total": asdict(sum((_flat(modules, m) for m in instances.values()), _flat(modules, TOP, depth=0))),
+        "total": asdict(_flat(modules, TOP)),
         "instances": {name: _row(modules, module) for name, module in instances.items()},
         "wall_s": round(time.monotonic() - started, 1),
     }
@@ -202,7 +202,7 @@ def stage(rtl: Path, files: Iterable[str], work: Path) -> None:
 
 
 def readable(name: str, text: str) -> str:
-    """The text of an RTL file, changed where Yosys cannot read it or does not see what it is; the hardware is the same."""
+    """The text of an RTL file for Yosys: changed where it cannot read it or see what it is, the same hardware."""
     for edit in EDITS:
         if edit.file == name:
             text = edit.apply(text)
@@ -212,7 +212,9 @@ def readable(name: str, text: str) -> str:
 def _file_list(rtl: Path) -> list[str]:
     listing = rtl / "files.f"
     if not listing.is_file():
-        raise ToolError(f"{rtl.parent} must be a build directory, got no {listing.name} in it: run bitward build first.")
+        raise ToolError(
+            f"{rtl.parent} must be a build directory, got no {listing.name} in it: run bitward build first."
+        )
     return listing.read_text().split()
 
 
@@ -243,18 +245,18 @@ def _instances(dump: str) -> dict[str, str]:
     return {name.removeprefix("i_"): module for module, name in cells}
 
 
-def _flat(modules: Mapping[str, Mapping[str, int]], module: str, depth: int | None = None) -> Resources:
-    """The module's cells and those of the modules in it, as far down as `depth`. Raises ToolError for an unknown cell."""
+def _flat(modules: Mapping[str, Mapping[str, int]], module: str) -> Resources:
+    """What the module takes with all modules in it. Raises ToolError for a cell that is no primitive of the chip."""
     total = Resources()
     for cell, count in modules[module].items():
         if cell in modules:
-            total += _flat(modules, cell) * count if depth is None else Resources()
+            total += _flat(modules, cell) * count
         elif cell in PRIMITIVES:
             total += PRIMITIVES[cell] * count
-        elif not cell.startswith("$scopeinfo"):
+        elif cell != "$scopeinfo":  # keeps the names of flattened modules
             raise ToolError(
-                f"synthesised cells must be primitives of the chip, got {count} {cell} in {module}: Yosys could not map "
-                "them, so the count would be wrong."
+                f"synthesised cells must be primitives of the chip, got {count} {cell} in {module}: Yosys could not "
+                "map them, so the count would be wrong."
             )
     return total
 

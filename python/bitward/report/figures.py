@@ -54,12 +54,12 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A dotted or underscored name that may go on in a new line after each dot or underscore.
+    """A name that may go on in a new line after each dot, underscore or colon.
 
     >>> print(breakable("conv1.weight"))
     conv1.<wbr>weight
     """
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub(r"([._:])", r"\1<wbr>", str(escape(name))))
 
 
 def cell_text(share: float) -> str:

@@ -11,7 +11,7 @@ from bitward.report.load import SIDES, Missing, RunData, Side, Trials
 from bitward.report.statistics import Stratum, agreement, combine
 
 TONES = {"plain": "Plain", "hardened": "Hardened"}
-ON = {"engine": "software engine", "rtl": "RTL simulation", "board": "board"}
+AGREE_ON = ("software engine", "RTL simulation", "board")
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Duelist:
-    """One side of the comparison that leads the page: faults in its voted bits (plain: the bits that would be voted)."""
+    """One side of the comparison that leads the page: `changed` of `tried` faults; `which` and `extent` in words."""
 
-    side: Side
     tried: int
-    planned: int
     changed: int
     top1: int
-    images: int
+    which: str
+    extent: str
 
     @property
     def share(self) -> float:
@@ -50,19 +49,39 @@ class Duelist:
         return self.changed / self.tried
 
 
-def duel(run: RunData) -> dict[Side, Duelist | Missing]:
-    """Every fault in a voted bit or one of its copies, in every weight memory, on both builds."""
-    return {side: _duelist(side, run.trials(f"msb-{side}")) for side in SIDES}
+def duel(run: RunData, exhaustive: Mapping[Side, Sequence[Stratum] | Missing]) -> dict[Side, Duelist | Missing]:
+    """Faults in voted bits and their copies (plain: in the bits that would be voted) of the weight memories."""
+    return {side: _duelist(side, run.trials(f"msb-{side}"), exhaustive[side]) for side in SIDES}
 
 
-def _duelist(side: Side, trials: Trials | Missing) -> Duelist | Missing:
+def _duelist(side: Side, trials: Trials | Missing, parts: Sequence[Stratum] | Missing) -> Duelist | Missing:
     if isinstance(trials, Missing):
         return trials
+    if isinstance(parts, Missing):
+        return parts
+    which = "The bits that would be voted, without a vote."
+    if side == "hardened":
+        unvoted = {part.memory.name for part in parts if part.tried and not part.is_voted}
+        which = "The voted bits and both copies of each."
+        if unvoted:
+            which = f"The voted bits and both copies of each; the same bits, but no voter, in {', '.join(unvoted)}."
     changed, top1 = trials.count("outputs_changed"), trials.count("top1_changed")
-    return Duelist(side, trials.table.num_rows, trials.planned, changed, top1, trials.images)
+    return Duelist(trials.table.num_rows, changed, top1, which, _extent(trials, parts))
 
 
-def tiles(run: RunData, strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[Tile]:
+def _extent(trials: Trials, parts: Sequence[Stratum]) -> str:
+    """Whether these were all the faults there are; claimed only where the trials show it."""
+    if not trials.is_complete:
+        return f"Stopped early: {number(trials.planned)} faults were planned."
+    weights = {part.memory.name for part in parts if part.memory.role == "weight"}
+    tried = [part for part in parts if part.tried]
+    whole = all(part.tried == part.size for part in parts if part.tried or part.is_voted)
+    if whole and weights == {part.memory.name for part in tried}:
+        return f"Every such bit of every weight memory was flipped: a census, on {trials.images} images each."
+    return f"A sample of these bits, on {trials.images} images each."
+
+
+def tiles(run: RunData, strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[Tile]:
     """The headline figures, in the order in which they answer a reader's questions."""
     return [_accuracy(run), _any_bit(run, strata), _cycles(run), _memory(run), _rtl(run), _agree(run)]
 
@@ -83,7 +102,7 @@ def _accuracy(run: RunData) -> Tile:
     return Tile(title, (Figure("neutral", "Accuracy", percent(accuracy, 2), tested),), note)
 
 
-def _any_bit(run: RunData, strata: Mapping[str, Sequence[Stratum] | Missing]) -> Tile:
+def _any_bit(run: RunData, strata: Mapping[Side, Sequence[Stratum] | Missing]) -> Tile:
     title = "One flip anywhere: does an answer change?"
     figures = []
     images = 0
@@ -97,8 +116,8 @@ def _any_bit(run: RunData, strata: Mapping[str, Sequence[Stratum] | Missing]) ->
         images = max(images, run.campaigns[f"strata-{side}"].images)
         figures.append(Figure(side, TONES[side], percent(share.value), interval(share)))
     note = (
-        f"Share of single-bit faults, over every live bit of every memory (copies included), that changed the top-1 answer "
-        f"of at least one of {images} images. Weighted by the size of each memory and bit."
+        "Share of single-bit faults, over every live bit of every memory (copies included), that changed the top-1 "
+        f"answer of at least one of {images} images. Weighted by the size of each memory and bit."
     )
     return Tile(title, tuple(figures), note)
 
@@ -115,8 +134,8 @@ def _cycles(run: RunData) -> Tile:
         figures.append(Figure(side, TONES[side], number(cycles), rate))
     extra = run.figure("steady_cycles_per_image", "hardened") - run.figure("steady_cycles_per_image", "plain")
     note = (
-        f"Clock cycles from one image to the next; hardening adds {number(extra)}. Cycles measured in RTL simulation; no board "
-        "was timed, and whether the clock is reached was not measured."
+        f"Clock cycles from one image to the next; hardening adds {number(extra)}. Cycles measured in RTL simulation; "
+        "no board was timed, and whether the clock is reached was not measured."
     )
     return Tile(title, tuple(figures), note)
 
@@ -139,7 +158,12 @@ def _memory(run: RunData) -> Tile:
     more = bits["hardened"] / bits["plain"] - 1
     figures = (
         Figure("plain", TONES["plain"], number(bits["plain"]), "bits of weights"),
-        Figure("hardened", TONES["hardened"], number(bits["hardened"]), f"{percent(abs(more))} {'more' if more >= 0 else 'less'}"),
+        Figure(
+            "hardened",
+            TONES["hardened"],
+            number(bits["hardened"]),
+            f"{percent(abs(more))} {'more' if more >= 0 else 'less'}",
+        ),
     )
     return Tile(title, figures, f"The same weights in unprotected INT8 would need {number(bits['int8'])} bits.")
 
@@ -160,8 +184,8 @@ def _agree(run: RunData) -> Tile:
     if isinstance(found, Missing):
         return Tile(title, found)
     note = (
-        f"The same faults in the hardened build on {', '.join(ON.values())}: equal outputs for every image. The engine shares "
-        "no code with the simulator."
+        f"The same faults in the hardened build on {', '.join(AGREE_ON[:-1])} and {AGREE_ON[-1]}: equal outputs for "
+        "every image. The engine shares no code with the simulator."
     )
     value = f"{number(found.equal)} of {number(found.compared)}"
     return Tile(title, (Figure("neutral", "Faults with equal outputs", value),), note)

@@ -91,7 +91,7 @@ class HeatMap:
     groups: tuple[Group, ...]
 
 
-def heat_maps(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[HeatMap]:
+def heat_maps(strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[HeatMap]:
     """A map for each metric; both sides share one scale."""
     measured = [part for side in SIDES if not isinstance(found := strata[side], Missing) for part in found]
     maps = []
@@ -103,7 +103,7 @@ def heat_maps(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[HeatMap
     return maps
 
 
-def _group(role: str, strata: Mapping[str, Sequence[Stratum] | Missing], metric: Metric, top: float) -> Group:
+def _group(role: str, strata: Mapping[Side, Sequence[Stratum] | Missing], metric: Metric, top: float) -> Group:
     panels: list[Panel | Missing] = []
     for side in SIDES:
         parts = strata[side]
@@ -144,19 +144,20 @@ def _cell(part: Stratum, share: Estimate | None, column: Column, top: float, tit
     return Cell(cell_text(share.value), heat, kind, says, part.is_voted, tone)
 
 
-def stratum_rows(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[dict[str, str]]:
+def stratum_rows(strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[dict[str, str]]:
     """Every stratum of both sides as text, for the table under the map."""
-    rows = []
+    rows: list[dict[str, str]] = []
     for side in SIDES:
         parts = strata[side]
         for part in () if isinstance(parts, Missing) else parts:
+            shares: dict[str, str] = {metric: sentence(part.share(metric)) for metric in METRICS}
             rows.append(
                 {
                     "side": side,
                     "memory": part.memory.name,
                     "bit": Column(part.bit, part.copy).title + (" (voted)" if part.is_voted else ""),
                     "size": number(part.size),
-                    **{metric: sentence(part.share(metric)) for metric in METRICS},
+                    **shares,
                 }
             )
     return rows

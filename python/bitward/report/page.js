@@ -30,4 +30,3 @@ for (const map of document.querySelectorAll(".map")) {
     }
   }
 }
-addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });

@@ -10,12 +10,13 @@ from typing import Any
 import jinja2
 
 from bitward.report import figures, tables
-from bitward.report.headline import ON, TONES, duel, tiles
+from bitward.report.headline import TONES, duel, tiles
 from bitward.report.heatmap import heat_maps, stratum_rows
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
 from bitward.report.statistics import Stratum, strata
 from bitward.tools import atomic_write
 
+Strata = dict[Side, Sequence[Stratum] | Missing]
 REPORT_FILE = "report.html"
 FOLDER = Path(__file__).parent
 
@@ -43,8 +44,8 @@ def render(run: RunData) -> str:
 
 
 def _context(run: RunData) -> dict[str, Any]:
-    sampled = {side: _strata(run, side, "strata") for side in SIDES}
-    exhaustive = {side: _strata(run, side, "msb") for side in SIDES}
+    sampled: Strata = {side: _strata(run, side, "strata") for side in SIDES}
+    exhaustive: Strata = {side: _strata(run, side, "msb") for side in SIDES}
     return {
         "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
         "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
@@ -52,10 +53,9 @@ def _context(run: RunData) -> dict[str, Any]:
         "title": run.summary.get("flow", run.folder.name),
         "sides": SIDES,
         "tones": TONES,
-        "targets": ON,
         "board": _board_name(run),
         "is_simulated": _is_simulated(run),
-        "duel": duel(run),
+        "duel": duel(run, exhaustive),
         "tiles": tiles(run, sampled),
         "checks": tables.checks(run),
         "heat_maps": heat_maps(sampled),

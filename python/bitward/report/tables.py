@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from bitward.report.figures import Bar, number, percent, sentence, whisker
+from bitward.report.figures import Bar, number, sentence, whisker
 from bitward.report.load import AGREEING, SIDES, Missing, RunData, Side, Trials
 from bitward.report.statistics import Estimate, Stratum, agreement, combine, of_memory
 
@@ -139,7 +139,7 @@ def _recounted(run: RunData) -> Iterator[tuple[tuple[str, ...], int]]:
         yield ("targets_agree", "equal"), found.equal
 
 
-def masked_rows(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[MaskedRow]:
+def masked_rows(strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[MaskedRow]:
     """Each memory's share of faults that changed no output value of any image."""
     parts = {side: () if isinstance(found := strata[side], Missing) else found for side in SIDES}
     memories = {part.memory.name: part.memory.role for side in SIDES for part in parts[side]}
@@ -154,7 +154,7 @@ def masked_rows(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[Maske
     return rows
 
 
-def voted_rows(strata: Mapping[str, Sequence[Stratum] | Missing]) -> list[dict[str, Any]]:
+def voted_rows(strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[dict[str, Any]]:
     """The exhaustive campaign by memory: faults, and how many changed an output value or a top-1 answer."""
     rows: dict[str, dict[str, Any]] = {}
     for side in SIDES:
@@ -182,7 +182,9 @@ def worst(run: RunData) -> list[Worst | Missing]:
 
 
 def _worst(side: Side, trials: Trials) -> Worst:
-    table = trials.table.sort_by([("top1_correct", "ascending"), ("top1_changed", "descending"), ("trial", "ascending")])
+    table = trials.table.sort_by(
+        [("top1_correct", "ascending"), ("top1_changed", "descending"), ("trial", "ascending")]
+    )
     rows = []
     for row in table.slice(0, WORST).to_pylist():
         bit = "dead bit" if row["parameter_bit"] is None else f"bit {row['parameter_bit']}"
@@ -323,6 +325,10 @@ _PROVENANCE = {
 def _text(value: Any) -> str:
     if isinstance(value, Missing):
         return "not recorded"
+    if isinstance(value, Mapping) and "is_simulated" in value:
+        return f"{value.get('name')}, {value.get('part')}" + (", simulated" if value["is_simulated"] else "")
+    if isinstance(value, float):
+        return number(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, (list, tuple)):
@@ -335,11 +341,15 @@ def unmeasured(run: RunData) -> list[str]:
     found = []
     if isinstance(resource_rows(run), Missing):
         found.append("Logic resources (LUT, FF, BRAM, DSP): no synthesis was run.")
-    absent = [name for name in (*(f"msb-{s}" for s in SIDES), *(f"strata-{s}" for s in SIDES)) if name not in run.campaigns]
+    absent = [
+        name for name in (*(f"msb-{s}" for s in SIDES), *(f"strata-{s}" for s in SIDES)) if name not in run.campaigns
+    ]
     absent += [f"agree-{on}" for on in AGREEING if f"agree-{on}" not in run.campaigns]
     if absent:
         found.append(f"Campaigns without trials: {', '.join(absent)}.")
-    found.append("Upsets in flip-flops and in the FPGA's configuration memory, and upsets of several bits at once, were not injected.")
+    found.append(
+        "Upsets in flip-flops and in the FPGA's configuration memory, and of several bits at once, were not injected."
+    )
     return found
 
 

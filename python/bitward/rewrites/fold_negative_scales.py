@@ -73,14 +73,19 @@ class FoldNegativeScales(Transformation):
     def _fold(self, model: ModelWrapper, norm: NodeProto, layer: Layer, negative: Mask) -> int:
         """Negates the channels of `negative`; returns how many weights had to saturate."""
         weights = read_weights(model, layer)
+        if not weights.signed:
+            raise ModelError(
+                f"layer '{layer.name}' must have signed weights to have negative batch-norm scales folded, got "
+                "unsigned ones; quantize them as signed"
+            )
         axis = _output_axis(layer, weights.integers.ndim)
         channels = negative.reshape([-1 if dim == axis else 1 for dim in range(weights.integers.ndim)])
         stuck = int((channels & (weights.integers == weights.lowest)).sum())
         if stuck and not self.saturate:
             raise ModelError(
-                f"layer '{layer.name}' must have no weight of {weights.lowest} where the batch norm's scale is "
-                f"negative, got {stuck}: {-weights.lowest} does not fit into {weights.bits} bits; train with bitward, which "
-                f"keeps it out, or allow saturation, which makes it {-weights.lowest - 1}"
+                f"layer '{layer.name}' must have no weight of {weights.lowest} where batch norm's scale "
+                f"is negative, got {stuck}: {-weights.lowest} does not fit into {weights.bits} bits; train with "
+                f"bitward, which keeps it out, or allow saturation, which makes it {-weights.lowest - 1}"
             )
         negated = np.minimum(-weights.integers, -weights.lowest - 1) * weights.scale.astype(np.float64)
         before = model.get_initializer(weights.tensor)
@@ -109,7 +114,8 @@ def _foldable(model: ModelWrapper, node: NodeProto, layers: dict[str, Layer]) ->
         before = model.find_producer(node.input[0])
         raise ModelError(
             f"node '{node.name}' ({node.op_type}) must be a batch norm right after a layer with constant weights to "
-            f"have its negative scales folded, got it after {before.op_type if before else 'the input'}; make them positive"
+            f"have its negative scales folded, got it after {before.op_type if before else 'the input'}; make them "
+            "positive"
         )
     if layer.voter is not None:
         raise ModelError(

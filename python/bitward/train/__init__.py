@@ -29,7 +29,7 @@ def train_network(
 ) -> TrainingRun:
     """Every seed of the network is trained and tested; what `cache` holds of the same recipe is not trained again.
 
-    Each finished seed is a file in `cache`, whole or absent, even after kill -9. ConfigError: unknown network, no seeds.
+    Each finished seed is a file in `cache`, whole or absent, even after kill -9. ConfigError: no such network, no seed.
     """
     from bitward.train.training import train_seeds
 

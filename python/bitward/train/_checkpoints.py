@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
 from bitward import networks
 from bitward.datasets import Dataset
 from bitward.networks import Network
-from bitward.tools import atomic_path, output_directory
+from bitward.tools import atomic_write, output_directory
 from bitward.train.recipe import Recipe, TrainResult
 
 
@@ -42,7 +44,10 @@ def find(cache: Path | None, network: str, seed: int, print_: str) -> TrainResul
     """The finished seed of that fingerprint, None when the cache has none."""
     if cache is None or not (path := _path(cache, network, seed, print_)).is_file():
         return None
-    saved = torch.load(path, weights_only=True)
+    try:
+        saved = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError):  # damaged: trained again, and written anew
+        return None
     if saved["fingerprint"] != print_:
         return None
     return TrainResult(network, seed, saved["accuracy"], saved["train_s"], print_, cached=True, state=saved["state"])
@@ -54,5 +59,6 @@ def keep(cache: Path | None, result: TrainResult) -> None:
         return
     path = _path(output_directory(cache), result.network, result.seed, result.fingerprint)
     facts = {name: getattr(result, name) for name in ("accuracy", "train_s", "fingerprint", "state")}
-    with atomic_path(path) as partial:
-        torch.save(facts, partial)
+    data = io.BytesIO()  # torch's own writer calls a full disk a RuntimeError
+    torch.save(facts, data)
+    atomic_write(path, data.getvalue())
