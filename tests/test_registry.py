@@ -18,7 +18,8 @@ def registry(tmp_path, monkeypatch):
     """A package with entries red and green, and a private module that must not count."""
     package = tmp_path / "paints"
     package.mkdir()
-    for name, text in {"__init__": "", "_mix": "", "red": "VALUE = 1", "green": "raise RuntimeError('imported')"}.items():
+    entries = {"__init__": "", "_mix": "", "red": "VALUE = 1", "green": "raise RuntimeError('imported')"}
+    for name, text in entries.items():
         Path(package, f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield Registry("paints", "paint")

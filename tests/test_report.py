@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections import Counter
@@ -19,6 +18,7 @@ from bitward.errors import ConfigError, OutputError, StoreError
 from bitward.formats import Int
 from bitward.manifest import Memory
 from bitward.report import write_report
+from bitward.report.heatmap import HOT, WARM
 from bitward.report.statistics import Stratum, combine
 from bitward.schemes import Plain
 from bitward.tools import find_tool, run
@@ -209,11 +209,11 @@ def test_intervals_over_strata_cover_the_truth():
 # -- what is missing ----------------------------------------------------------------------------------------------
 
 MISSING = [
-    ("msb-plain", "the campaign msb-plain has no trials"),
-    ("msb-hardened", "the campaign msb-hardened has no trials"),
-    ("strata-plain", "the campaign strata-plain has no trials"),
-    ("strata-hardened", "the campaign strata-hardened has no trials"),
-    ("agree-board", "the campaign agree-board has no trials"),
+    ("msb-plain", "The campaign msb-plain has no trials"),
+    ("msb-hardened", "The campaign msb-hardened has no trials"),
+    ("strata-plain", "The campaign strata-plain has no trials"),
+    ("strata-hardened", "The campaign strata-hardened has no trials"),
+    ("agree-board", "The campaign agree-board has no trials"),
 ]
 
 
@@ -229,7 +229,7 @@ def test_a_run_that_measured_nothing_claims_nothing(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     text = text_of(tmp_path)
     assert text.count("Not measured.") >= 14
-    assert not re.search(r"\d of \d|\d\u202f%|holds", text)
+    assert not re.search(r"\d of \d|\d\u202f%|holds|0 images", text)
 
 
 def test_what_the_summary_calls_not_measured_is_no_figure(copied):
@@ -255,7 +255,7 @@ def test_a_campaign_that_was_stopped_says_so(copied):
 def test_a_missing_build_does_not_hide_the_rest(copied):
     shutil.rmtree(copied / "build" / "plain")
     text = text_of(copied)
-    assert "Not measured. Plain: build/plain has no manifest" in text
+    assert "Not measured. build/plain has no manifest" in text
     assert "Design id, plain not built" in text
 
 
@@ -356,7 +356,7 @@ onload = () => {{
   const cell = page.querySelector("#map-top1_changed td.measured");
   found.contrast = [...Array(101).keys()].map((at) => {{
     cell.style.setProperty("--v", at / 100);
-    cell.classList.toggle("hot", at >= 72); cell.classList.toggle("warm", at >= 55);
+    cell.classList.toggle("hot", at >= {hot}); cell.classList.toggle("warm", at >= {warm});
     const style = view.getComputedStyle(cell), [a, b] = [light(style.color), light(style.backgroundColor)];
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   }}).reduce((a, b) => Math.min(a, b));
@@ -377,7 +377,8 @@ def chromium():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_and_can_be_walked(whole, chromium, tmp_path, width, scheme):
     probe = tmp_path / "probe.html"
-    probe.write_text(PROBE.format(page=(whole[0] / "report.html").as_uri(), width=width))
+    page = (whole[0] / "report.html").as_uri()
+    probe.write_text(PROBE.format(page=page, width=width, hot=round(100 * HOT), warm=round(100 * WARM)))
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
     command = [*chromium, *dark, "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'chromium'}"]
     size = f"--window-size={width + 40},900"
@@ -388,4 +389,4 @@ def test_the_page_fits_and_can_be_walked(whole, chromium, tmp_path, width, schem
     assert found["focused"].startswith(f"{next(iter(WEIGHTS))}, bit 2: ")
     assert found["readout"] == found["focused"]
     assert found["shown"] == ["none", "block"]
-    assert found["contrast"] >= 4.5 or math.isclose(found["contrast"], 4.5, abs_tol=0.2)
+    assert found["contrast"] >= 4.5  # of a square's number, whatever the share

@@ -89,13 +89,13 @@ def test_seeds_must_be_some_and_different(seeds):
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
 def test_counts_of_a_recipe_are_whole(name, value):
-    with pytest.raises(ConfigError, match=rf"^Recipe\.{name} must be a whole number of at least 1, got {value!r}; leave it"):
+    with pytest.raises(ConfigError, match=rf"^Recipe\.{name} must be a whole number of at least 1, got {value!r};"):
         Recipe(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_the_learning_rate_is_positive(value):
-    with pytest.raises(ConfigError, match=r"^Recipe\.learning_rate must be above 0, got .*; leave it out for the default$"):
+    with pytest.raises(ConfigError, match=r"^Recipe\.learning_rate must be above 0, got .*; leave it out"):
         Recipe(learning_rate=value)
 
 
@@ -107,7 +107,7 @@ def integers(layer):
 
 @pytest.mark.parametrize("name", network_names())
 def test_negatable_means_negatable(name):
-    """Whatever the weights: no lowest value where gamma is negative; the next value up and other channels as they were."""
+    """Whatever the weights: no lowest value where gamma is negative; other channels as they were."""
     torch.manual_seed(0)
     network = find_network(name)
     model = network.build()
@@ -135,7 +135,7 @@ def test_negatable_means_negatable(name):
 
 def test_an_export_answers_as_torch_and_says_where_it_comes_from(short_run, tmp_path):
     run = short_run[0]
-    path = export_network(run, tmp_path / "models")
+    path = export_network(run, tmp_path / "models")  # itself refuses outputs that differ by more than rounding
     model = ModelWrapper(str(path))
     assert model.get_tensor_datatype(model.graph.input[0].name).name == "UINT8"
     trained = restore(run.exported)
@@ -158,7 +158,7 @@ def test_equal_runs_export_equal_bytes(short_run, tmp_path):
 
 def test_an_export_that_answers_otherwise_is_refused(short_run, tmp_path, monkeypatch):
     monkeypatch.setattr("bitward.train.export.execute", lambda model, images: np.eye(360, 10, dtype=np.float32) * 9)
-    with pytest.raises(ModelError, match=r"^the exported digits_mlp must answer as torch does on every .* this is a fault"):
+    with pytest.raises(ModelError, match=r"^the exported digits_mlp must answer as torch does .* this is a fault"):
         export_network(short_run[0], tmp_path)
     assert not list(tmp_path.iterdir())
 

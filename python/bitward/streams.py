@@ -125,8 +125,8 @@ def apply_edge(ops: Sequence[EdgeOp], array: npt.ArrayLike) -> npt.NDArray[Any]:
             result = _applied(_plain_op(op, "an edge op"), result)
         except ValueError as error:
             raise ManifestError(
-                f"images must be of a shape that {op['op']} at the design's edge takes, got {result.shape}; give them as "
-                "the ONNX graph takes them, along axis 0"
+                f"images must be of a shape that {op['op']} at the design's edge takes, got {result.shape}; give them "
+                "as the ONNX graph takes them, along axis 0"
             ) from error
     return result
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from bitward.errors import ToolError
 from bitward.hardware import synthesis
 from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
+from bitward.hardware.simulate import Simulation, compile_model
 from bitward.hardware.synthesis import Edit, Resources, readable, resources
 from bitward.layout import BeatLayout
 from bitward.schemes import Tmr
@@ -200,3 +202,25 @@ def test_without_pyosys_the_next_step_is_named(tmp_path, monkeypatch):
         synthesis.yosys("", tmp_path, tmp_path / "log")
     with pytest.raises(ToolError, match=r"^pyosys must know the primitive DSP48E2, got none in its library: run make"):
         synthesis._black_box("DSP48E2")
+
+
+@pytest.mark.slow
+def test_the_edits_leave_the_hardware_as_it_is(mlp_run, tmp_path):
+    """The design with the edits computes the same outputs in the same cycles, in Verilator."""
+    build, edited = mlp_run.build("hardened"), tmp_path / "edited"
+    outcomes_are_equal(build, edited)
+
+
+def outcomes_are_equal(build: Path, edited: Path) -> None:
+    shutil.copytree(build, edited, ignore=shutil.ignore_patterns("sim"))
+    files = (build / "rtl" / "files.f").read_text().split()
+    for name in files:
+        (edited / "rtl" / name).write_text(readable(name, (build / "rtl" / name).read_text()))
+    (edited / "sim").mkdir()
+    compile_model(edited / "rtl", files, edited / "sim", edited / "sim" / "compile.log")
+    with Simulation(build) as original, Simulation(edited) as changed:
+        shape = original.manifest.io.input.shape
+        images = np.random.default_rng(2).integers(0, 16, (40, *shape))
+        expected, found = original.infer(images), changed.infer(images)
+    assert np.array_equal(expected.outputs, found.outputs)
+    assert np.array_equal(expected.out_cycles, found.out_cycles)

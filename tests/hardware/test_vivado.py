@@ -31,7 +31,8 @@ def test_the_script_reads_every_file_of_the_build_in_order(tmp_path):
     (tmp_path / "rtl" / "weights.dat").write_text("0\n")
     script = prepare(tmp_path, load_board("kv260"), 200.0)
     commands = "read_verilog read_mem read_xdc synth_design opt_design place_design route_design write_checkpoint"
-    stubs = f'foreach c {{{commands} report_utilization report_timing_summary}} {{\n  proc $c args "puts [list $c] ; puts \\$args"\n}}\n'
+    reports = "report_utilization report_timing_summary"
+    stubs = f'foreach c {{{commands} {reports}}} {{\n  proc $c args "puts [list $c] ; puts \\$args"\n}}\n'
     (script.parent / "dry.tcl").write_text(stubs + "source implement.tcl\n")
     said = subprocess.run(["tclsh", "dry.tcl"], cwd=script.parent, capture_output=True, text=True, check=True).stdout
     read = [line.rsplit("/", 1)[-1] for line in said.splitlines() if "/rtl/" in line]

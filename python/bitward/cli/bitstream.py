@@ -13,7 +13,8 @@ from bitward.cli import session
 @click.command()
 @click.argument("flow", type=click.Path(path_type=Path))
 @click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
-@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+              help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 def command(flow: Path, board: str, runs: Path) -> None:
     """Build FLOW's hardened design for a board and make its overlay.
 

@@ -16,9 +16,10 @@ from bitward.tools import atomic_path
 @click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("inputs", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("outputs", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="rtl", show_default=True)
+@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="rtl", show_default=True,
+              help="Software prediction, RTL simulation, or a board.")  # fmt: skip
 @click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=int, default=7967, show_default=True)
+@click.option("--port", type=int, default=7967, show_default=True, help="Port of the board's server.")
 def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | None, port: int) -> None:
     """Run the arrays of INPUTS.npy through the build in DIR; write what the network gives to OUTPUTS.npy.
 

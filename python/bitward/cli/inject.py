@@ -12,7 +12,8 @@ from bitward.cli import session
 
 @click.command()
 @click.argument("flow", type=click.Path(path_type=Path))
-@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="engine", show_default=True)
+@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="engine", show_default=True,
+              help="Software prediction, RTL simulation, or a board.")  # fmt: skip
 @click.option("--side", type=click.Choice(["plain", "hardened"]), default="hardened", show_default=True,
               help="Which of the flow's builds.")  # fmt: skip
 @click.option("--per-stratum", type=click.IntRange(1), help="Faults per memory and bit (default: the flow's).")
@@ -20,8 +21,9 @@ from bitward.cli import session
 @click.option("--seed", type=click.IntRange(0), help="Seed of the draw (default: the flow's).")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (engine and rtl).")
 @click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=int, default=7967, show_default=True)
-@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True)
+@click.option("--port", type=int, default=7967, show_default=True, help="Port of the board's server.")
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+              help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Move trials of a campaign with other settings aside and begin anew.")
 def command(
     flow: Path, on: str, side: str, per_stratum: int | None, images: int | None, seed: int | None, workers: int,

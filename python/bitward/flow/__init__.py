@@ -57,7 +57,7 @@ def run_flow(
 
 
 def make_overlay(flow: Flow, runs: Path, console: Console, board: str) -> Path:
-    """The hardened design of the flow is built for `board` in the run's folder overlay-BOARD; the path of what it loads.
+    """The flow's hardened design is built for `board` in the run's folder overlay-BOARD; the path of what it loads.
 
     Raises ToolError for a real board: where Vivado is missing, and, once it ran, because the shell is not written yet.
     """

@@ -54,12 +54,21 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that may go on in a new line after each dot, underscore or colon.
+    """A name that may go on in a new line after each dot or underscore.
 
     >>> print(breakable("conv1.weight"))
     conv1.<wbr>weight
     """
-    return Markup(re.sub(r"([._:])", r"\1<wbr>", str(escape(name))))
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
+def capitalised(reason: str) -> str:
+    """A sentence with its first letter raised, unless it begins with a file's name.
+
+    >>> capitalised("no stage has run"), capitalised("summary.json has no git")
+    ('No stage has run', 'summary.json has no git')
+    """
+    return reason[:1].upper() + reason[1:] if reason.partition(" ")[0].isalpha() else reason
 
 
 def cell_text(share: float) -> str:

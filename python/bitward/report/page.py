@@ -38,7 +38,8 @@ def render(run: RunData) -> str:
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": figures.number, "percent": figures.percent, "breakable": figures.breakable}
+    for filter_ in (figures.breakable, figures.capitalised, figures.number, figures.percent):
+        environment.filters[filter_.__name__] = filter_
     environment.tests["missing"] = lambda value: isinstance(value, Missing)
     return environment.get_template("page.html").render(_context(run)) + "\n"
 
@@ -60,7 +61,7 @@ def _context(run: RunData) -> dict[str, Any]:
         "checks": tables.checks(run),
         "heat_maps": heat_maps(sampled),
         "strata_images": max((t.images for name, t in run.campaigns.items() if name.startswith("strata")), default=0),
-        "strata_missing": [f"{TONES[s]}: {found.reason}" for s in SIDES if isinstance(found := sampled[s], Missing)],
+        "strata_missing": [found.reason for found in sampled.values() if isinstance(found, Missing)],
         "stratum_rows": stratum_rows(sampled),
         "masked_rows": tables.masked_rows(sampled),
         "voted_rows": tables.voted_rows(exhaustive),
@@ -88,7 +89,9 @@ def _strata(run: RunData, side: Side, kind: str) -> Sequence[Stratum] | Missing:
 
 def _board_name(run: RunData) -> str:
     board = run.figure("board")
-    return "not recorded" if isinstance(board, Missing) else str(board["name"] if isinstance(board, dict) else board)
+    return (
+        "board not recorded" if isinstance(board, Missing) else str(board["name"] if isinstance(board, dict) else board)
+    )
 
 
 def _is_simulated(run: RunData) -> bool:

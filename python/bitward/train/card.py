@@ -16,11 +16,11 @@ from bitward.train.recipe import TrainingRun
 
 
 def card(
-    run: TrainingRun, network: Network, dataset: Dataset, model: ModelWrapper, data: bytes, worst_difference: float
+    run: TrainingRun, network: Network, dataset: Dataset, model: ModelWrapper, data: bytes, equality: str
 ) -> str:
     """The Markdown text beside NAME.onnx, whose bytes are `data`.
 
-    `worst_difference`: the largest absolute difference between outputs of torch and of the file, over the test images.
+    `equality` says how equal the answers of torch and of the file are on the test images.
     """
     weights = {name: read_weights(model, layer) for name, layer in find_layers(model).items()}
     input_type = model.get_tensor_datatype(model.graph.input[0].name).name
@@ -38,7 +38,7 @@ def card(
         ("Top-1 of each seed", ", ".join(f"{result.seed}: {result.accuracy:.2%}" for result in run.results)),
         ("Recipe", _recipe(run)),
         ("Negative batch-norm gammas", _signs(model)),
-        ("File equals torch", f"top-1 on all {len(dataset.test_images)} images; outputs within {worst_difference:.2g}"),
+        ("File equals torch", equality),
         ("Made by", f"`bitward train {network.name}`, then `bitward export {network.name}`"),
         ("Made with", ", ".join(f"{name} {version(name)}" for name in ("torch", "brevitas", "qonnx", "onnx"))),
         ("sha256", f"`{hashlib.sha256(data).hexdigest()}`"),

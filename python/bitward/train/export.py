@@ -28,6 +28,11 @@ from bitward.train.card import card
 from bitward.train.recipe import TrainingRun
 from bitward.train.training import predict, restore
 
+# Share of the largest output. Torch and onnxruntime add floats in different orders (1e-6); one wrong level of one
+# activation shows as 1e-3. Top-1 is no criterion: outputs are integers times a scale, and only rounding tells equal
+# ones apart.
+ROUNDING = 1e-4
+
 
 def export_run(run: TrainingRun, directory: Path) -> Path:
     """NAME.onnx and NAME.md of the run's first seed are in `directory`; it answers as torch does on every test image.
@@ -39,16 +44,18 @@ def export_run(run: TrainingRun, directory: Path) -> Path:
     model = to_qonnx(trained, network)
     expected = predict(trained, dataset.test_images)
     found = execute(model, dataset.test_images)
-    disagree = int((expected.argmax(axis=1) != found.argmax(axis=1)).sum())
-    if disagree:
+    worst = float(abs(expected - found).max())
+    if not worst <= ROUNDING * abs(expected).max():
         raise ModelError(
-            f"the exported {network.name} must answer as torch does on every test image, got {disagree} of "
-            f"{len(found)} that differ: this is a fault of the exporter, report it"
+            f"the exported {network.name} must answer as torch does on every test image, got outputs that differ by "
+            f"{worst:.3g}: this is a fault of the exporter, report it"
         )
     data = model.model.SerializeToString(deterministic=True)
     path = output_directory(directory) / f"{network.name}.onnx"
     atomic_write(path, data)
-    text = card(run, network, dataset, model, data, float(abs(expected - found).max()))
+    same = int((expected.argmax(axis=1) == found.argmax(axis=1)).sum())
+    equality = f"top-1 on {same} of {len(found)} test images; outputs within {worst:.2g}"
+    text = card(run, network, dataset, model, data, equality)
     atomic_write(path.with_suffix(".md"), text)
     return path
 

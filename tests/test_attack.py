@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which faults a flow injects, and a campaign on the real RTL that survives kill -9."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitward.campaign import TrialStore
+from bitward.cli import main
+from bitward.engine.images import load_images
+from bitward.errors import ConfigError, StoreError
+from bitward.faults import single_bit_stratified
+from bitward.flow import attack
+from bitward.flow.attack import Place, agreement_faults, msb_faults
+from bitward.manifest import Manifest
+from bitward.targets.board import BoardTarget
+from bitward.targets.engine import EngineTarget
+from bitward.targets.rtl import RtlTarget
+
+
+@pytest.fixture
+def manifests(digits_run) -> dict[str, Manifest]:
+    return {side: Manifest.load(digits_run.build(side) / "manifest.json") for side in ("plain", "hardened")}
+
+
+def test_a_place_makes_the_target_it_names(digits_run):
+    kinds = {"engine": EngineTarget, "rtl": RtlTarget, "board": BoardTarget}
+    for on, kind in kinds.items():
+        assert type(Place(on, digits_run.build("plain")).target()) is kind
+
+
+@pytest.mark.parametrize("voted", [1, 2])
+def test_msb_faults_are_the_top_bits_of_a_plain_design(manifests, voted):
+    faults = msb_faults(manifests["plain"], voted)
+    weights = sum(memory.parameters for memory in manifests["plain"].memories if memory.role == "weight")
+    assert len(set(faults)) == len(faults) == voted * weights
+    for fault in faults:
+        at = manifests["plain"].memory(fault.memory).locate(fault.word, fault.bit)
+        assert int(at.bit) >= 4 - voted
+
+
+def test_msb_faults_are_the_voted_bits_and_copies_of_a_hardened_design(manifests):
+    faults = msb_faults(manifests["hardened"], 1)
+    copies = Counter()
+    for fault in faults:
+        at = manifests["hardened"].memory(fault.memory).locate(fault.word, fault.bit)
+        assert int(at.bit) == 3
+        copies[int(at.copy)] += 1
+    assert len(set(copies.values())) == 1 and set(copies) == {0, 1, 2}
+
+
+def test_agreement_faults_are_different_ones_and_the_same_for_a_seed(digits_run, manifests):
+    golden = load_images(digits_run.build("hardened") / "memories.npz")
+    first = agreement_faults(manifests["hardened"], golden, 200, seed=1)
+    assert len(set(first)) == 200
+    assert first == agreement_faults(manifests["hardened"], golden, 200, seed=1)
+    assert first != agreement_faults(manifests["hardened"], golden, 200, seed=2)
+    manifest = manifests["hardened"]
+    for fault in first:
+        assert not manifest.memory(fault.memory).locate(fault.word, fault.bit).dead
+    assert len(agreement_faults(manifest, golden, 3, seed=1)) == 3
+
+
+def test_agreement_faults_cannot_outnumber_the_live_bits(digits_run, manifests):
+    golden = load_images(digits_run.build("plain") / "memories.npz")
+    small = replace(manifests["plain"], memories=manifests["plain"].memories[:1])
+    assert len(agreement_faults(small, golden, small.population, seed=1)) == small.population
+    with pytest.raises(ConfigError, match=f"^agree_faults must be at most the {small.population} live bits, got 10000"):
+        agreement_faults(small, golden, 10000, seed=1)
+
+
+def test_another_campaign_is_moved_aside_or_refused(mlp_run, tmp_path):
+    place = Place("engine", mlp_run.build("hardened"))
+    manifest = Manifest.load(place.build / "manifest.json")
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    trials = tmp_path / "trials"
+    for seed in (1, 2, 3):
+        faults = single_bit_stratified(manifest, 1, seed)
+        attack.run(place, faults, images, None, trials, {"seed": seed}, restart=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trials", "trials.old0", "trials.old1"]
+    assert TrialStore.load(tmp_path / "trials.old0").spec["seed"] == 1
+    with pytest.raises(
+        StoreError, match="^the trials in .* must be continued as they were begun, got .*seed = 4, was 3"
+    ):
+        attack.run(place, single_bit_stratified(manifest, 1, 4), images, None, trials, {"seed": 4})
+
+
+def test_software_only_designs_are_not_attacked_by_streams(mlp_run, tmp_path):
+    build = Path(shutil.copytree(mlp_run.build("plain"), tmp_path / "build"))
+    replace(Manifest.load(build / "manifest.json"), io=None).save(build / "manifest.json")
+    with pytest.raises(ConfigError, match="must be a build with streams, got a software-only manifest"):
+        attack.run(Place("engine", build), [], np.zeros((1, 1, 8, 8)), None, tmp_path / "trials", {})
+
+
+# ---- kill -9 -------------------------------------------------------------------------------------------------------
+
+
+def inject(mlp_run, runs: Path) -> list[str]:
+    """The command line of a campaign on the RTL that takes some seconds."""
+    arguments = ["--on", "rtl", "--per-stratum", "40", "--images", "2", "--seed", "5", "--workers", "2"]
+    return [sys.executable, "-m", "bitward", "-q", "inject", str(mlp_run.flow), "--runs", str(runs), *arguments]
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """kill -9 for the command and its workers, as a machine that loses power does."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_campaign_on_rtl_survives_kill_9_and_ends_with_the_undisturbed_table(mlp_run, tmp_path):
+    tables = {}
+    for name in ("undisturbed", "killed"):
+        shutil.copytree(mlp_run.folder, tmp_path / name / "digits-mlp", ignore=shutil.ignore_patterns("campaigns"))
+    store = tmp_path / "killed" / "digits-mlp" / "campaigns" / "inject-hardened-rtl"
+    process = subprocess.Popen(inject(mlp_run, tmp_path / "killed"), start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while not list(store.glob("part-*.parquet")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        end_group(process)
+    done = len(TrialStore.load(store).read())
+    subprocess.run(inject(mlp_run, tmp_path / "undisturbed"), check=True)
+    subprocess.run(inject(mlp_run, tmp_path / "killed"), check=True)
+    for name in tables or ("undisturbed", "killed"):
+        folder = tmp_path / name / "digits-mlp" / "campaigns" / "inject-hardened-rtl"
+        tables[name] = TrialStore.load(folder).read()
+        assert TrialStore.load(folder).result()["restored_golden"] is True
+    assert tables["killed"].equals(tables["undisturbed"])
+    assert 0 < done < len(tables["killed"])
+
+
+def test_inject_draws_the_same_faults_on_engine_and_board_and_they_agree(mlp_run, tmp_path, capsys):
+    shutil.copytree(mlp_run.folder, tmp_path / "digits-mlp", ignore=shutil.ignore_patterns("campaigns"))
+    rows = {}
+    for on in ("engine", "board"):
+        given = [
+            "inject",
+            str(mlp_run.flow),
+            "--runs",
+            str(tmp_path),
+            "--on",
+            on,
+            "--per-stratum",
+            "1",
+            "--images",
+            "3",
+        ]
+        assert main(given) == 0
+        folder = Path(capsys.readouterr().out.splitlines()[-1])
+        table = TrialStore.load(folder).read()
+        rows[on] = table.select(["trial", "memory", "word", "bit", "outputs_sha256", "top1_correct"]).to_pylist()
+    assert rows["engine"] == rows["board"]
+    assert len(rows["engine"]) == len(Manifest.load(mlp_run.build("hardened") / "manifest.json").strata)
