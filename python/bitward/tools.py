@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -148,9 +149,12 @@ def run(
     return subprocess.CompletedProcess(list(map(str, command)), 0, stdout=text)
 
 
+_COMPLAINT = re.compile(r"\bERROR\b|\berror:|%Error|Error:")  # "0 errors" is none
+
+
 def _failure(command: Sequence[str | Path], ended: str, text: str, log: Path | None) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "nothing")
+    said = next((line for line in lines if _COMPLAINT.search(line)), lines[-1] if lines else "nothing")
     where = f"; log: {log}" if log else ""
     return (
         f"{Path(command[0]).name} must end with exit code 0, got {ended}; it said: {said[:300]}{where}; "

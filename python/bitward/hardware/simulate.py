@@ -36,7 +36,7 @@ def compile_model(rtl: Path, files: list[str], out: Path, log: Path) -> Path:
     command = [
         str(verilator.binary), "--cc", "--top-module", "bitward_top", "--prefix", "Vbitward_top",
         "--Mdir", str(objects.resolve()), "--assert", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
-        "-Wno-lint", "-Wno-style", "-Wno-fatal", "-CFLAGS", "-fPIC", *files,
+        "-Wno-lint", "-Wno-style", "-Wno-fatal", "-Werror-USERERROR", "-CFLAGS", "-fPIC", *files,
     ]  # fmt: skip
     run(command, cwd=rtl, env=verilator.environment, log=log)
     compiler = str(require_tool("c++"))
