@@ -183,7 +183,12 @@ def yosys(script: str, work: Path, log: Path, timeout_s: float = TIMEOUT_S) -> s
         raise ToolError("this environment must hold the PyPI package pyosys (Yosys 0.70), got none: run make setup.")
     (work / "script.ys").write_text(script)
     command = [sys.executable, "-c", _DRIVER, "script.ys"]
-    return run(command, cwd=work, log=log.resolve(), timeout_s=timeout_s).stdout
+    try:
+        return run(command, cwd=work, log=log.resolve(), timeout_s=timeout_s).stdout
+    except ToolError as error:
+        if said := re.search(r"^.*\bERROR: .*$", log.read_text(errors="replace"), re.MULTILINE):
+            raise ToolError(f"Yosys must end without an error, got {said[0]!r}; log: {log}") from error
+        raise
 
 
 def stage(rtl: Path, files: Iterable[str], work: Path) -> None:

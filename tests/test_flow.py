@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows: the YAML and its mistakes, and stages that run exactly when what they rest on changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bitward import flow as flow_module
+from bitward.errors import ConfigError, ToolError
+from bitward.flow import STAGE_NAMES, Flow, load_flow, run_flow
+from bitward.flow import stages as stages_module
+from bitward.flow.cache import StageRecord, digest_files, stage_key
+from bitward.flow.stages import STAGES, Run, Stage, clear
+from bitward.flow.verify import equal_images
+
+SPEC = {"name": "toy", "network": "digits_mlp"}
+
+
+# ---- the YAML ------------------------------------------------------------------------------------------------------
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "experiment.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_flow_needs_its_network_alone_and_is_named_after_its_file(tmp_path):
+    flow = load_flow(written(tmp_path, "network: digits_cnn\n"))
+    assert (flow.name, flow.network, flow.harden.voted, flow.train.seeds) == (
+        "experiment",
+        "digits_cnn",
+        1,
+        (0, 1, 2, 3, 4),
+    )
+    assert flow == Flow.model_validate(flow.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-mlp"])
+def test_the_flows_of_the_repository_load(repository, name):
+    assert load_flow(repository / "flows" / f"{name}.yaml").name == name
+
+
+MISTAKES = {
+    "netwrok: digits_cnn": "the flow must have only the keys name, network, .*, got 'netwrok'; did you mean 'network'",
+    "network: a\nbuild: {clk_mzh: 1}": "build must have only the keys .*, got 'clk_mzh'; did you mean 'clk_mhz'",
+    "network: a\ninject: {sed: 1}": "inject must have only the keys seed, .*, got 'sed'; did you mean 'seed'",
+    "train: {seeds: [1]}": "network must be given, got nothing; see flows/digits.yaml",
+    "network: a\ntrain: {seeds: []}": r"train.seeds must be right, got \[\]; ",
+    "network: a\nharden: {voted: 0}": "harden.voted must be right, got 0; ",
+    "network: a\nbuild: {ram_style: blok}": "build.ram_style must be right, got 'blok'; input should be 'block', ",
+    "network: a\nbuild: 7": "build must be right, got 7; ",
+    "network: a\nverify: {stall: 1.0}": "verify.stall must be right, got 1.0; ",
+    "network: a\nname: a/b": "name must be right, got 'a/b'; ",
+    "network: a\nbuild: {folding: {conv1: 8}}": "build.folding.conv1 must be right, got 8; ",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_a_mistake_is_told_with_its_place(tmp_path, text):
+    with pytest.raises(ConfigError, match=f"^.*experiment.yaml: {MISTAKES[text]}"):
+        load_flow(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "must be a readable YAML file, got No such file or directory: see flows/digits.yaml"),
+        (b"\xff\xfe\x00", "must be a readable YAML file, got no text: see"),
+        (b"a: [1,", "must be YAML, got a mistake at line 1: see"),
+        (b"", "must hold keys and values, got NoneType: see"),
+        (b"text", "must hold keys and values, got str: see"),
+    ],
+)
+def test_a_file_that_is_no_flow_is_refused(tmp_path, content, sentence):
+    path = tmp_path / "flow.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^the flow .*flow.yaml {sentence}"):
+        load_flow(path)
+
+
+# ---- keys and records ----------------------------------------------------------------------------------------------
+
+
+def test_a_digest_sees_names_contents_and_folders(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.py").write_text("1")
+    first = digest_files([tmp_path / "a"])
+    (tmp_path / "a" / "one.pyc").write_text("compiled")
+    assert digest_files([tmp_path / "a"]) == first
+    (tmp_path / "a" / "one.py").write_text("2")
+    second = digest_files([tmp_path / "a"])
+    (tmp_path / "a" / "one.py").rename(tmp_path / "a" / "two.py")
+    assert len({first, second, digest_files([tmp_path / "a"])}) == 3
+
+
+def test_a_key_sees_settings_inputs_and_code(tmp_path):
+    path = tmp_path / "input"
+    path.write_text("x")
+    keys = [stage_key({"seed": 1}, [path], ["hls/src"]), stage_key({"seed": 2}, [path], ["hls/src"])]
+    keys.append(stage_key({"seed": 1}, [path], ["hls/rtl"]))
+    path.write_text("y")
+    keys.append(stage_key({"seed": 1}, [path], ["hls/src"]))
+    assert len(set(keys)) == 4
+    path.write_text("x")
+    assert stage_key({"seed": 1}, [path], ["hls/src"]) == keys[0]
+
+
+def test_every_stages_code_is_in_the_repository():
+    for stage in STAGES:
+        assert stage_key({}, [], stage.sources)  # ToolError for a path that is not there
+
+
+def test_a_damaged_record_only_costs_time(tmp_path):
+    record = StageRecord(tmp_path)
+    record.keep("train", "key", 1.234, {"mean": 0.98})
+    assert StageRecord(tmp_path).result("train", "key") == {"mean": 0.98}
+    assert StageRecord(tmp_path).result("train", "other key") is None
+    assert StageRecord(tmp_path).wall_s == {"train": 1.23}
+    (tmp_path / "stages.json").write_text('{"train": ')
+    assert StageRecord(tmp_path).results == {}
+
+
+# ---- stages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[str]]:
+    """`ran(**changes)` runs a flow of two toy stages and says which of them ran; `code` stands for their source."""
+    log: list[str] = []
+    code = {"first": "1", "second": "1"}
+
+    def stage(name: str, sections: tuple[str, ...], before: str | None) -> Stage:
+        def work(run: Run) -> dict:
+            if code[name] == "broken":
+                raise ToolError("no such tool")
+            log.append(name)
+            read = (run.folder / before).read_text() if before else ""
+            (run.folder / name).write_text(f"{read}{name}({run.flow.model_dump()[sections[0]]}, {code[name]})")
+            return {"ran": len(log)}
+
+        inputs = (lambda run: [run.folder / before]) if before else (lambda run: [])
+        return Stage(name, work, sections, inputs, (name,), lambda run: [run.folder / name])
+
+    real = flow_module.stage_key
+    monkeypatch.setattr(flow_module, "stage_key", lambda s, i, sources: real({**s, "code": code[sources[0]]}, i, []))
+    monkeypatch.setattr(
+        flow_module, "STAGES", (stage("first", ("train",), None), stage("second", ("inject",), "first"))
+    )
+    monkeypatch.setattr(flow_module, "STAGE_NAMES", ("first", "second", "report"))
+    monkeypatch.setattr(flow_module, "summarise", lambda run, results, wall_s: {"results": results, "wall_s": wall_s})
+
+    def run(to: str = "second", force: str | None = None, broken: str = "", **sections: object) -> list[str]:
+        log.clear()
+        for name in code:
+            code[name] = sections.pop(name, code[name])  # type: ignore[assignment]
+        flow = Flow.model_validate({**SPEC, **sections})
+        run_flow(flow, tmp_path, Console(file=StringIO()), to=to, force=force)
+        return list(log)
+
+    return run
+
+
+def test_stages_run_once(ran):
+    assert ran() == ["first", "second"]
+    assert ran() == []
+
+
+def test_a_setting_reruns_its_stage_and_what_reads_its_output(ran):
+    ran()
+    assert ran(inject={"seed": 2}) == ["second"]
+    assert ran(inject={"seed": 2}, train={"seeds": [7]}) == ["first", "second"]
+    assert ran(inject={"seed": 2}, train={"seeds": [7]}, build={"clk_mhz": 100}) == []
+
+
+def test_code_reruns_its_stage(ran):
+    ran()
+    assert ran(second="2") == ["second"]
+    assert ran(first="2") == ["first", "second"]
+
+
+def test_a_lost_or_changed_output_is_made_again(ran, tmp_path):
+    ran()
+    (tmp_path / "toy" / "second").unlink()
+    assert ran() == ["second"]
+    (tmp_path / "toy" / "first").write_text("edited by hand")
+    assert ran() == ["second"]  # what reads it runs; that it was edited is not the first stage's to know
+
+
+def test_force_and_to_choose_stages(ran):
+    assert ran(to="first") == ["first"]
+    assert ran() == ["second"]
+    assert ran(force="first") == ["first", "second"]
+    assert ran(force="second") == ["second"]
+
+
+def test_a_failing_stage_keeps_what_ran_before_it(ran):
+    with pytest.raises(ToolError, match="^no such tool"):
+        ran(second="broken")
+    assert ran(second="1") == ["second"]
+
+
+@pytest.mark.parametrize("option", ["to", "force"])
+def test_a_stage_that_is_not_one_is_refused_before_anything_is_made(tmp_path, option):
+    flow = Flow.model_validate(SPEC)
+    with pytest.raises(
+        ConfigError, match=f"^a stage must be one of {', '.join(STAGE_NAMES)}, got 'reprot'; did you mean"
+    ):
+        run_flow(flow, tmp_path, Console(file=StringIO()), **{option: "reprot"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_is_not_one_is_refused_before_anything_is_made(tmp_path):
+    flow = Flow.model_validate({"name": "toy", "network": "digits_cmm"})
+    with pytest.raises(ConfigError, match="digits_cmm"):
+        run_flow(flow, tmp_path, Console(file=StringIO()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_forcing_train_and_inject_starts_them_from_nothing(tmp_path):
+    run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=StringIO()))
+    for name in ("train", "campaigns", "build"):
+        (tmp_path / name).mkdir()
+    for stage in STAGES:
+        clear(run, stage)
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
+def test_results_rest_on_the_rtl_and_the_memories_and_not_on_the_manifest_alone(tmp_path):
+    """A changed voter leaves the manifest as it is: the build's RTL must be an input of what is measured on it."""
+    run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=StringIO()))
+    for side in ("plain", "hardened"):
+        (run.build(side) / "rtl").mkdir(parents=True)
+        for name in ("manifest.json", "memories.npz", "rtl/bitward_voter.sv"):
+            (run.build(side) / name).write_text("as built")
+        run.model(side).parent.mkdir(exist_ok=True)
+        run.model(side).write_text("model")
+    readers = [stage for stage in STAGES if stage.name in ("verify", "inject")]
+    assert len(readers) == 2
+    for changed in ("manifest.json", "memories.npz", "rtl/bitward_voter.sv"):
+        before = [stage_key({}, stage.inputs(run), []) for stage in readers]
+        (run.build("hardened") / changed).write_text("changed")
+        assert all(a != b for a, b in zip(before, [stage_key({}, s.inputs(run), []) for s in readers], strict=True))
+
+
+def test_a_campaign_is_told_from_one_on_other_rtl_or_by_other_code(mlp_run, monkeypatch):
+    run = Run(load_flow(mlp_run.flow), mlp_run.folder, Console(file=StringIO()))
+    plain, hardened = (
+        stages_module._identity(run, stages_module.Place("rtl", run.build(s))) for s in ("plain", "hardened")
+    )
+    assert plain["build_sha256"] != hardened["build_sha256"] and plain["code_sha256"] == hardened["code_sha256"]
+    monkeypatch.setattr(stages_module, "_ATTACK", ("hls/rtl",))
+    other = stages_module._identity(run, stages_module.Place("rtl", run.build("plain")))
+    assert other["code_sha256"] != plain["code_sha256"]
+
+
+def test_images_are_equal_only_where_every_output_is_the_integer_behind_the_float():
+    import numpy as np
+
+    post = ({"op": "Mul", "value": 0.5},)
+    integers = np.array([[4, 6], [4, 6], [4, 6]])
+    expected = np.array([[2.0, 3.0], [2.004, 3.0], [2.0, 3.5]])
+    assert equal_images(integers, expected, post).tolist() == [True, True, False]
+    assert equal_images(integers, expected + 0.006, post).tolist() == [False, False, False]
+
+
+def test_the_summary_says_what_was_not_measured(tmp_path):
+    from bitward.flow.summary import NOT_MEASURED, summarise
+
+    run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=StringIO()))
+    summary = summarise(run, {}, {})
+    for key in ("accuracy", "images", "rtl_equal_images", "weight_memory_bits", "msb_faults", "targets_agree",
+                "restored_golden"):  # fmt: skip
+        assert summary[key] == NOT_MEASURED
+    assert summary["latency_cycles"] == {"plain": NOT_MEASURED, "hardened": NOT_MEASURED}
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
