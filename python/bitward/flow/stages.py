@@ -281,20 +281,12 @@ def _compare(run: Run, targets: Sequence[On]) -> Result:
     """On how many faults do all targets give the same integer outputs for every image?"""
     from bitward.campaign import TrialStore
 
-    columns = ("memory", "word", "bit", "outputs_sha256")
-    rows = [
-        list(
-            zip(
-                *(TrialStore.load(run.campaign(f"agree-{on}")).read()[name].to_pylist() for name in columns),
-                strict=True,
-            )
-        )
-        for on in targets
-    ]
+    columns = ["memory", "word", "bit", "outputs_sha256"]
+    trials = [TrialStore.load(run.campaign(f"agree-{on}")).read().select(columns).to_pylist() for on in targets]
     return {
         "targets": list(targets),
-        "compared": len(rows[0]),
-        "equal": sum(1 for row in zip(*rows, strict=True) if len(set(row)) == 1),
+        "compared": len(trials[0]),
+        "equal": sum(all(trial == same[0] for trial in same) for same in zip(*trials, strict=True)),
     }
 
 

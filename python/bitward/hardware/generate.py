@@ -162,9 +162,7 @@ def _set_fifo_depths(model: Any) -> None:
         op.set_nodeattr("inFIFODepths", [max(2, depth)])
 
 
-def generate(
-    lowered: Lowered, model: Any, part: str, clk_ns: float, qonnx_layers: Mapping[str, str] | None = None
-) -> Design:
+def generate(lowered: Lowered, model: Any, part: str, clk_ns: float) -> Design:
     """RTL code of every node is generated (in FINN's build folder), and memories, windows and streams are laid out."""
     from finn.transformation.fpgadataflow.prepare_ip import PrepareIP
     from qonnx.custom_op.registry import getCustomOp

@@ -15,9 +15,7 @@ from bitward.rewrites import QuantizedWeights, find_layers, negative_scales, rea
 from bitward.train.recipe import TrainingRun
 
 
-def card(
-    run: TrainingRun, network: Network, dataset: Dataset, model: ModelWrapper, data: bytes, equality: str
-) -> str:
+def card(run: TrainingRun, network: Network, dataset: Dataset, model: ModelWrapper, data: bytes, equality: str) -> str:
     """The Markdown text beside NAME.onnx, whose bytes are `data`.
 
     `equality` says how equal the answers of torch and of the file are on the test images.

@@ -78,9 +78,7 @@ def _fit(model: nn.Module, network: Network, dataset: Dataset, recipe: Recipe, s
     batch = min(recipe.batch_size, len(images))
     batches = len(images) // batch
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * batches)
     pairs = list(normed_layers(model))
     model.train()
     for _ in range(recipe.epochs):
