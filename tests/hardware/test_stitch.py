@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitward.errors import ModelError
-from bitward.hardware.stitch import WINDOW_BYTES, Node, Stream, map_size, top, windows
+from bitward.hardware.stitch import REGISTER_BYTES, WINDOW_BYTES, Node, Stream, map_size, top, windows
 
 
 def nodes_of(address_bits: list[int]) -> list[Node]:
@@ -18,11 +18,12 @@ def nodes_of(address_bits: list[int]) -> list[Node]:
 @given(st.lists(st.integers(0, 22), max_size=12))
 def test_windows_are_aligned_large_enough_and_apart(address_bits):
     placed = windows(nodes_of(address_bits))
-    assert (placed[0].node, placed[0].base, placed[0].size) == ("registers", 0, WINDOW_BYTES)
+    assert (placed[0].node, placed[0].base, placed[0].size) == ("registers", 0, REGISTER_BYTES)
     assert {window.node for window in placed[1:]} == {f"n{i}" for i, bits in enumerate(address_bits) if bits}
     for window in placed:
         assert window.base % window.size == 0
-        assert window.size >= WINDOW_BYTES and window.size & (window.size - 1) == 0
+        least = REGISTER_BYTES if window.node == "registers" else WINDOW_BYTES
+        assert window.size >= least and window.size & (window.size - 1) == 0
         if window.node != "registers":
             assert window.size >= 2 ** address_bits[int(window.node[1:])]
     ordered = sorted(placed, key=lambda window: window.base)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -106,7 +107,8 @@ def run(
 ) -> CampaignResult:
     """Every fault is injected at `place`; trials lie in `directory`, an interrupted campaign goes on there.
 
-    `images` are as the network takes them. With `restart`, a store of another campaign is moved aside, not lost.
+    `images` are as the network takes them. With `restart`, a store of another campaign is moved
+    aside to NAME.old, in the place of what was there.
     """
     manifest = Manifest.load(place.build / "manifest.json")
     if manifest.io is None:
@@ -138,6 +140,7 @@ def _store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStor
     except StoreError:
         if not restart or not (directory / "spec.json").exists():
             raise
-        count = sum(1 for _ in directory.parent.glob(f"{directory.name}.old*"))
-        directory.rename(directory.with_name(f"{directory.name}.old{count}"))
+        aside = directory.with_name(f"{directory.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        directory.rename(aside)
         return TrialStore.open(directory, spec)

@@ -77,9 +77,10 @@ def build(
     with _replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")
         design, schemes = _design(model, options, board, cycles, work / "finn")
-        manifest = _manifest(design, name or model.stem, options)
         progress("writing RTL")
-        files = _write(design, manifest, model, board, work)
+        files = [*_gather(design, output_directory(work / "rtl")), "bitward_top.sv"]
+        manifest = _manifest(design, name or model.stem, options, work / "rtl")
+        _write(design, manifest, files, model, board, work)
         shutil.rmtree(work / "finn")
         progress("compiling the Verilator model")
         compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log")
@@ -159,7 +160,8 @@ def _design(
     return generate(lowered, folded, board.part, 1000.0 / options.clk_mhz), schemes
 
 
-def _manifest(design: Design, name: str, options: BuildOptions) -> Manifest:
+def _manifest(design: Design, name: str, options: BuildOptions, rtl: Path) -> Manifest:
+    """The manifest; its design id is a hash of itself, of the RTL around the top and of the memories' contents."""
     manifest = Manifest(
         design=name,
         design_id=0,
@@ -170,18 +172,20 @@ def _manifest(design: Design, name: str, options: BuildOptions) -> Manifest:
         registers=dict(REGISTERS),
         axilite_bytes=map_size(design.windows),
     )
-    digest = hashlib.sha256(manifest.to_json().encode())
-    digest.update(json.dumps(design.folding, sort_keys=True).encode())
-    for memory in design.memories:
-        digest.update(design.images[memory.name].tobytes())
+    digest = hashlib.sha256(manifest.to_json().encode() + _top(design, 0).encode())
+    for path in sorted(rtl.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
     return replace(manifest, design_id=int.from_bytes(digest.digest()[:4], "big"))
 
 
-def _write(design: Design, manifest: Manifest, model: Path, board: Board, work: Path) -> list[str]:
-    """Everything but the compiled model is written to `work`; the RTL's file names in compile order."""
+def _top(design: Design, design_id: int) -> str:
+    return top(design.nodes, design.windows, design.source, design.sink, design_id)
+
+
+def _gather(design: Design, rtl: Path) -> list[str]:
+    """The RTL around the top, and the memories' contents, are in the folder; file names in compile order."""
     from qonnx.custom_op.registry import getCustomOp
 
-    rtl = output_directory(work / "rtl")
     sources: list[Path] = []
     for node in design.model.graph.node:
         op = getCustomOp(node)
@@ -189,18 +193,21 @@ def _write(design: Design, manifest: Manifest, model: Path, board: Board, work: 
     sources += [library_root() / file for file in MVAU_FILES]
     sources += sorted(resource("hls/rtl").glob("*.sv"))
     files = collect(dict.fromkeys(path for path in sources if path.suffix in (".v", ".sv")), rtl)
-    text = top(design.nodes, design.windows, design.source, design.sink, manifest.design_id)
-    (rtl / "bitward_top.sv").write_text(text)
-    files.append("bitward_top.sv")
-    (rtl / "files.f").write_text("".join(f"{file}\n" for file in files))
     write_memory_files(design, rtl)
+    return files
+
+
+def _write(design: Design, manifest: Manifest, files: list[str], model: Path, board: Board, work: Path) -> None:
+    """Everything but the compiled model is written to `work`."""
+    rtl = work / "rtl"
+    (rtl / "bitward_top.sv").write_text(_top(design, manifest.design_id))
+    (rtl / "files.f").write_text("".join(f"{file}\n" for file in files))
     manifest.save(work / "manifest.json")
     if board.is_simulated:
         build_overlay(work, manifest, board)
     design.model.save(str(work / "hardware.onnx"))
     shutil.copyfile(model, work / "source.onnx")
     np.savez_compressed(work / "memories.npz", **design.images)  # type: ignore[arg-type]
-    return files
 
 
 def _record(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from bitward.errors import ModelError
 
-WINDOW_BYTES = 4096  # least size of an AXI-Lite window: the page that Linux maps
+WINDOW_BYTES = 4096  # least size of a memory's AXI-Lite window
+REGISTER_BYTES = 64  # of bitward_registers; an address behind them is answered with DECERR
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def windows(nodes: Sequence[Node]) -> list[Window]:
     """The AXI-Lite map: registers at 0, then every memory, each window aligned to its size.
 
     >>> windows([Node("a", "m", {}, 8, 8, 13), Node("b", "m", {}, 8, 8, 4)])
-    [Window(node='registers', base=0, size=4096), Window(node='b', base=4096, size=4096), Window(node='a', base=8192, \
+    [Window(node='registers', base=0, size=64), Window(node='b', base=4096, size=4096), Window(node='a', base=8192, \
 size=8192)]
     """
     sized = [(max(WINDOW_BYTES, 2**node.address_bits), node.name) for node in nodes if node.address_bits]
-    result = [Window("registers", 0, WINDOW_BYTES)]
+    result = [Window("registers", 0, REGISTER_BYTES)]
     at = WINDOW_BYTES
     for size, name in sorted(sized, key=lambda item: item[0]):
         at = -(-at // size) * size

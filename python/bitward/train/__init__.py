@@ -6,6 +6,7 @@ Torch and Brevitas are imported by the modules below, not here: what only names 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ def train_network(
 
 def export_network(run: TrainingRun, directory: Path) -> Path:
     """`directory` holds NAME.onnx, the cleaned QONNX of the run's first seed, and its card NAME.md; the ONNX path."""
-    from bitward.train.export import export_run
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Brevitas and the exporter warn of what does not concern these networks
+        from bitward.train.export import export_run
 
-    return export_run(run, directory)
+        return export_run(run, directory)
