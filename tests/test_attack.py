@@ -89,7 +89,7 @@ def test_another_campaign_is_moved_aside_or_refused(mlp_run, tmp_path):
         faults = single_bit_stratified(manifest, 1, seed)
         attack.run(place, faults, images, None, trials, {"seed": seed}, restart=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials", "trials.old"]
-    assert TrialStore.load(tmp_path / "trials.old").spec["seed"] == 1
+    assert TrialStore.load(tmp_path / "trials.old").spec["seed"] == 2  # the one before the last
     with pytest.raises(
         StoreError, match="^the trials in .* must be continued as they were begun, got .*seed = 4, was 3"
     ):
