@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,13 @@ from shared_runs import ROOT, SharedRun, shared_run
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start see a plain shell: not `make test` above them, and not a shell that ignores ctrl-C."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+        os.environ.pop(name, None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

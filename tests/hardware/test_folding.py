@@ -105,6 +105,7 @@ def test_an_override_wins_by_the_layers_name(lowered):
         ),
         ({"fc": {"SIMD": 2.0}}, "^folding of fc: SIMD must be of type int, got 2.0"),
         ({"fc": {"SIMD": True}}, "^folding of fc: SIMD must be of type int, got True"),
+        ({"Thresholding_rtl_0": {"PE": 7}}, "^folding of Thresholding_rtl_0 must divide its channels, got {'PE': 7}"),
         ({"fc": None}, "^folding of fc must map attributes to values, .*got None"),
     ],
 )

@@ -134,11 +134,16 @@ def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapp
             if type(value) is not kind:
                 raise ConfigError(f"folding of {name}: {key} must be of type {kind.__name__}, got {value!r}.")
             op.set_nodeattr(key, value)
-        try:
-            op.get_folded_input_shape()
-            op.get_folded_output_shape()
-        except (AssertionError, ZeroDivisionError) as error:  # FINN asserts that parallelism divides channels
-            raise ConfigError(f"folding of {name} must divide its channels, got {dict(attributes)}.") from error
+        if nodes[name].op_type != "MVAU_rtl":  # matrix units are checked against their layer's choices
+            _check_channels(name, op, attributes)
+
+
+def _check_channels(name: str, op: Any, attributes: Mapping[str, Any]) -> None:
+    try:
+        op.get_folded_input_shape()
+        op.get_folded_output_shape()
+    except (AssertionError, ZeroDivisionError) as error:  # FINN asserts that parallelism divides channels
+        raise ConfigError(f"folding of {name} must divide its channels, got {dict(attributes)}.") from error
 
 
 def _match_window_generator(model: Any, pool: Any) -> None:
