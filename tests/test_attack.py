@@ -96,6 +96,20 @@ def test_another_campaign_is_moved_aside_or_refused(mlp_run, tmp_path):
         attack.run(place, single_bit_stratified(manifest, 1, 4), images, None, trials, {"seed": 4})
 
 
+def test_a_campaign_that_another_process_runs_is_left_alone(mlp_run, tmp_path):
+    place = Place("engine", mlp_run.build("hardened"))
+    manifest = Manifest.load(place.build / "manifest.json")
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    faults = single_bit_stratified(manifest, 1, 1)
+    attack.run(place, faults, images, None, tmp_path / "trials", {"seed": 1})
+    with (
+        TrialStore.open(tmp_path / "trials", TrialStore.load(tmp_path / "trials").spec),
+        pytest.raises(StoreError, match="^the store .* must be appended to by one process at a time"),
+    ):
+        attack.run(place, faults, images, None, tmp_path / "trials", {"seed": 1}, restart=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["trials"]
+
+
 def test_software_only_designs_are_not_attacked_by_streams(mlp_run, tmp_path):
     build = Path(shutil.copytree(mlp_run.build("plain"), tmp_path / "build"))
     replace(Manifest.load(build / "manifest.json"), io=None).save(build / "manifest.json")

@@ -14,8 +14,9 @@ from rich.console import Console
 from bitward import flow as flow_module
 from bitward.errors import ConfigError, ToolError
 from bitward.flow import STAGE_NAMES, Flow, load_flow, run_flow
+from bitward.flow import cache as cache_module
 from bitward.flow import stages as stages_module
-from bitward.flow.cache import StageRecord, digest_files, stage_key
+from bitward.flow.cache import StageRecord, digest_files, locked, stage_key
 from bitward.flow.stages import STAGES, Run, Stage, clear
 from bitward.flow.verify import equal_images
 
@@ -52,13 +53,13 @@ MISTAKES = {
     "network: a\nbuild: {clk_mzh: 1}": "build must have only the keys .*, got 'clk_mzh'; did you mean 'clk_mhz'",
     "network: a\ninject: {sed: 1}": "inject must have only the keys seed, .*, got 'sed'; did you mean 'seed'",
     "train: {seeds: [1]}": "network must be given, got nothing; see flows/digits.yaml",
-    "network: a\ntrain: {seeds: []}": r"train.seeds must be right, got \[\]; ",
-    "network: a\nharden: {voted: 0}": "harden.voted must be right, got 0; ",
-    "network: a\nbuild: {ram_style: blok}": "build.ram_style must be right, got 'blok'; input should be 'block', ",
-    "network: a\nbuild: 7": "build must be right, got 7; ",
-    "network: a\nverify: {stall: 1.0}": "verify.stall must be right, got 1.0; ",
-    "network: a\nname: a/b": "name must be right, got 'a/b'; ",
-    "network: a\nbuild: {folding: {conv1: 8}}": "build.folding.conv1 must be right, got 8; ",
+    "network: a\ntrain: {seeds: []}": r"train.seeds .*, got \[\]; see",
+    "network: a\nharden: {voted: 0}": "harden.voted must be greater than or equal to 1, got 0; see",
+    "network: a\nbuild: {ram_style: blok}": "build.ram_style must be 'block', .*, got 'blok'; see",
+    "network: a\nbuild: 7": "build must be .*, got 7; see",
+    "network: a\nverify: {stall: 1.0}": "verify.stall must be less than 1, got 1.0; see",
+    "network: a\nname: a/b": "name must begin with a letter or digit and have only .*, got 'a/b'; see",
+    "network: a\nbuild: {folding: {conv1: 8}}": "build.folding.conv1 must be .*, got 8; see",
 }
 
 
@@ -101,21 +102,35 @@ def test_a_digest_sees_names_contents_and_folders(tmp_path):
     assert len({first, second, digest_files([tmp_path / "a"])}) == 3
 
 
-def test_a_key_sees_settings_inputs_and_code(tmp_path):
+def test_a_key_sees_settings_inputs_and_code(tmp_path, monkeypatch):
     path = tmp_path / "input"
     path.write_text("x")
-    keys = [stage_key({"seed": 1}, [path], ["hls/src"]), stage_key({"seed": 2}, [path], ["hls/src"])]
-    keys.append(stage_key({"seed": 1}, [path], ["hls/rtl"]))
+    keys = [stage_key({"seed": 1}, [path]), stage_key({"seed": 2}, [path])]
+    with monkeypatch.context() as other:
+        other.setattr(cache_module, "code_digest", lambda: "other code")
+        keys.append(stage_key({"seed": 1}, [path]))
     path.write_text("y")
-    keys.append(stage_key({"seed": 1}, [path], ["hls/src"]))
+    keys.append(stage_key({"seed": 1}, [path]))
     assert len(set(keys)) == 4
     path.write_text("x")
-    assert stage_key({"seed": 1}, [path], ["hls/src"]) == keys[0]
+    assert stage_key({"seed": 1}, [path]) == keys[0]
 
 
-def test_every_stages_code_is_in_the_repository():
-    for stage in STAGES:
-        assert stage_key({}, [], stage.sources)  # ToolError for a path that is not there
+@pytest.mark.parametrize(
+    "part", ["python/bitward/schemes.py", "python/bitward/flow/stages.py", "hls/rtl/bitward_voter.sv"]
+)
+def test_the_code_is_all_that_computes(monkeypatch, repository, part):
+    seen: list[Path] = []
+    monkeypatch.setattr(cache_module, "digest_files", lambda paths: seen.extend(paths) or "")
+    cache_module.code_digest.__wrapped__()
+    assert any((repository / part).is_relative_to(path) for path in seen)
+    assert not any(path.name in ("cli", "report") for path in seen)
+
+
+def test_a_folder_is_one_processs_at_a_time(tmp_path):
+    with locked(tmp_path), pytest.raises(ConfigError, match="^the run .* must be used by one process at a time"):
+        with locked(tmp_path):
+            pass
 
 
 def test_a_damaged_record_only_costs_time(tmp_path):
@@ -123,9 +138,9 @@ def test_a_damaged_record_only_costs_time(tmp_path):
     record.keep("train", "key", 1.234, {"mean": 0.98})
     assert StageRecord(tmp_path).result("train", "key") == {"mean": 0.98}
     assert StageRecord(tmp_path).result("train", "other key") is None
-    assert StageRecord(tmp_path).wall_s == {"train": 1.23}
+    assert StageRecord(tmp_path).wall_s("train") == 1.23
     (tmp_path / "stages.json").write_text('{"train": ')
-    assert StageRecord(tmp_path).results == {}
+    assert not StageRecord(tmp_path).has("train")
 
 
 # ---- stages --------------------------------------------------------------------------------------------------------
@@ -144,13 +159,12 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[s
             log.append(name)
             read = (run.folder / before).read_text() if before else ""
             (run.folder / name).write_text(f"{read}{name}({run.flow.model_dump()[sections[0]]}, {code[name]})")
-            return {"ran": len(log)}
+            return {"ran": code[name] if code[name] == "not measured" else len(log)}
 
         inputs = (lambda run: [run.folder / before]) if before else (lambda run: [])
-        return Stage(name, work, sections, inputs, (name,), lambda run: [run.folder / name])
+        return Stage(name, work, sections, inputs, lambda run: [run.folder / name])
 
-    real = flow_module.stage_key
-    monkeypatch.setattr(flow_module, "stage_key", lambda s, i, sources: real({**s, "code": code[sources[0]]}, i, []))
+    monkeypatch.setattr(cache_module, "code_digest", lambda: repr(code).replace("broken", "1"))
     monkeypatch.setattr(
         flow_module, "STAGES", (stage("first", ("train",), None), stage("second", ("inject",), "first"))
     )
@@ -162,7 +176,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[s
         for name in code:
             code[name] = sections.pop(name, code[name])  # type: ignore[assignment]
         flow = Flow.model_validate({**SPEC, **sections})
-        run_flow(flow, tmp_path, Console(file=StringIO()), to=to, force=force)
+        _, run.summary = run_flow(flow, tmp_path, Console(file=StringIO()), to=to, force=force)  # type: ignore[attr-defined]
         return list(log)
 
     return run
@@ -180,10 +194,25 @@ def test_a_setting_reruns_its_stage_and_what_reads_its_output(ran):
     assert ran(inject={"seed": 2}, train={"seeds": [7]}, build={"clk_mhz": 100}) == []
 
 
-def test_code_reruns_its_stage(ran):
+def test_changed_code_reruns_everything(ran):
     ran()
-    assert ran(second="2") == ["second"]
-    assert ran(first="2") == ["first", "second"]
+    assert ran(second="2") == ["first", "second"]
+    assert ran() == []
+
+
+def test_a_summary_has_no_result_of_other_settings(ran):
+    ran()
+    assert set(ran.summary["results"]) == {"first", "second"}
+    ran(to="first", inject={"seed": 9})
+    assert set(ran.summary["results"]) == {"first"}
+    ran(to="first")
+    assert set(ran.summary["results"]) == {"first", "second"}
+
+
+def test_what_was_not_measured_is_tried_again(ran):
+    ran(second="not measured")
+    assert ran(second="not measured") == ["second"]
+    assert ran(second="not measured") == ["second"]
 
 
 def test_a_lost_or_changed_output_is_made_again(ran, tmp_path):
@@ -238,16 +267,16 @@ def test_results_rest_on_the_rtl_and_the_memories_and_not_on_the_manifest_alone(
     run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=StringIO()))
     for side in ("plain", "hardened"):
         (run.build(side) / "rtl").mkdir(parents=True)
-        for name in ("manifest.json", "memories.npz", "rtl/bitward_voter.sv"):
+        for name in ("manifest.json", "memories.npz", "hardware.onnx", "rtl/bitward_voter.sv"):
             (run.build(side) / name).write_text("as built")
         run.model(side).parent.mkdir(exist_ok=True)
         run.model(side).write_text("model")
     readers = [stage for stage in STAGES if stage.name in ("verify", "inject")]
     assert len(readers) == 2
-    for changed in ("manifest.json", "memories.npz", "rtl/bitward_voter.sv"):
-        before = [stage_key({}, stage.inputs(run), []) for stage in readers]
+    for changed in ("manifest.json", "memories.npz", "hardware.onnx", "rtl/bitward_voter.sv"):
+        before = [stage_key({}, stage.inputs(run)) for stage in readers]
         (run.build("hardened") / changed).write_text("changed")
-        assert all(a != b for a, b in zip(before, [stage_key({}, s.inputs(run), []) for s in readers], strict=True))
+        assert all(a != b for a, b in zip(before, [stage_key({}, s.inputs(run)) for s in readers], strict=True))
 
 
 def test_a_campaign_is_told_from_one_on_other_rtl_or_by_other_code(mlp_run, monkeypatch):
@@ -256,7 +285,7 @@ def test_a_campaign_is_told_from_one_on_other_rtl_or_by_other_code(mlp_run, monk
         stages_module._identity(run, stages_module.Place("rtl", run.build(s))) for s in ("plain", "hardened")
     )
     assert plain["build_sha256"] != hardened["build_sha256"] and plain["code_sha256"] == hardened["code_sha256"]
-    monkeypatch.setattr(stages_module, "_ATTACK", ("hls/rtl",))
+    monkeypatch.setattr(stages_module, "code_digest", lambda: "other code")
     other = stages_module._identity(run, stages_module.Place("rtl", run.build("plain")))
     assert other["code_sha256"] != plain["code_sha256"]
 

@@ -111,6 +111,13 @@ def test_make_bitstream_leaves_an_overlay_that_loads(mlp_run, tmp_path, capsys):
     assert np.load(tmp_path / "out.npy").shape == (3, 10)
 
 
+def test_python_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL):
+        exec(block, {})
+    assert np.load("inputs.npy").shape == (16, 1, 8, 8)
+
+
 @pytest.mark.slow
 def test_the_steps_by_hand_run_one_after_the_other(tmp_path):
     """From the checkout's root, as far as the commands can tell; nothing is written into the checkout itself."""

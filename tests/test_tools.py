@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,65 @@ def test_a_failing_command_is_one_sentence_with_command_line_and_log(tmp_path):
 def test_a_command_that_hangs_is_ended():
     with pytest.raises(ToolError, match=r"^sleep must end with exit code 0, got none after 0\.2 s; it said: nothing; "):
         tools.run(["sleep", "60"], timeout_s=0.2)
+
+
+def is_sleeping(duration: str) -> bool:
+    """Whether a process `sleep duration` is there."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes() == f"sleep\0{duration}\0".encode():
+                return True
+    return False
+
+
+def soon(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
+    """Whether the condition comes true in time."""
+    end = time.monotonic() + within_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_command_and_what_it_started_end_with_bitward(number):
+    marker = f"60.{os.getpid()}{int(number):03d}"  # a sleep like no other
+    script = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from bitward.tools import run\n"
+        "command = ['sh', '-c', f'sleep {sys.argv[1]} & wait']\n"
+        "run(command) if sys.argv[2] == 'main' else ThreadPoolExecutor().submit(run, command).result()"
+    )
+    where = "thread" if number == signal.SIGKILL else "main"
+    with subprocess.Popen([sys.executable, "-c", script, marker, where], stderr=subprocess.DEVNULL) as bitward:
+        assert soon(lambda: is_sleeping(marker))
+        bitward.send_signal(number)
+    assert soon(lambda: not is_sleeping(marker))
+
+
+def test_ctrl_c_at_the_terminal_ends_a_command_that_a_thread_waits_for():
+    marker = f"61.{os.getpid()}"
+    script = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from bitward.tools import run\n"
+        "with ThreadPoolExecutor() as pool: pool.submit(run, ['sleep', sys.argv[1]]).result()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, marker], stderr=subprocess.DEVNULL, start_new_session=True
+    ) as bitward:
+        assert soon(lambda: is_sleeping(marker))
+        os.killpg(bitward.pid, signal.SIGINT)
+        bitward.wait(10)
+    assert not is_sleeping(marker)
+
+
+def test_a_command_that_hangs_is_ended_with_what_it_started():
+    marker = f"62.{os.getpid()}"
+    with pytest.raises(ToolError, match=r"^sh must end with exit code 0, got none after 1 s; "):
+        tools.run(["sh", "-c", f"sleep {marker} & wait"], timeout_s=1)
+    assert soon(lambda: not is_sleeping(marker))
+
+
+def test_a_command_ended_by_a_signal_is_told():
+    with pytest.raises(ToolError, match=r"^sh must end with exit code 0, got exit code -9; it said: nothing; "):
+        tools.run(["sh", "-c", "kill -9 $$"])
 
 
 @pytest.mark.parametrize("start", [tools.run, tools.popen])
@@ -147,6 +208,7 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path):
         (errno.ENOSPC, r"^{path} must be on a disk with space left, got No space left on device: free some space, or "),
         (errno.EROFS, r"^{path} must be writable, got Read-only file system: choose a folder that is not mounted"),
         (errno.EACCES, r"^{path} must be accessible to you, got Permission denied: change its permissions, or "),
+        (errno.ENOENT, r"^{path} must be there, got No such file or directory: make it first, or choose another path$"),
         (errno.EIO, r"^{path} must be writable, got Input/output error: choose another path$"),
     ],
 )

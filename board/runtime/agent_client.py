@@ -2,13 +2,14 @@
 """A board from the build environment: the agent's operations as calls, over the pipes of an agent process.
 
 The process is started by the caller (only `bitward.tools` starts processes):
-`AgentClient(tools.popen([board_python, *AGENT_ARGUMENTS], stdin=PIPE, stdout=PIPE))`.
+`AgentClient(tools.popen([board_python, *AGENT_ARGUMENTS], log=log), log=log)`.
 """
 
 from __future__ import annotations
 
 import select
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,21 @@ from . import wire
 
 AGENT_ARGUMENTS = ("-m", "bitward_runtime.agent")
 ANSWER_WITHIN_S = 600.0  # a simulated batch takes minutes at most; a board that hangs must not hang its host
+QUOTED_LINES = 3  # of the log of an agent that ended: a traceback's last ones say what happened
 
 
 class AgentClient:
-    """A board behind an agent process; BoardError, one sentence, where the board or the agent fails."""
+    """A board behind an agent process; BoardError, one sentence, where the board or the agent fails.
 
-    def __init__(self, process: subprocess.Popen[bytes], answer_within_s: float = ANSWER_WITHIN_S) -> None:
+    `log` is the file that the process' stderr goes to; its last lines are quoted should the process end.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], answer_within_s: float = ANSWER_WITHIN_S, log: Path | None = None
+    ) -> None:
         self._process = process
         self._within_s = answer_within_s
+        self._log = log
         self.board = ""  # what the opened board calls itself
         self.clk_mhz = 0.0  # its PL clock 0
 
@@ -84,11 +92,18 @@ class AgentClient:
             self._end()
             raise BoardError(
                 f"the board agent must answer '{header['op']}', got its end (exit status {process.returncode}); "
-                "its messages say why"
+                f"{self._last_words()}"
             ) from error
         if not answer["ok"]:
             raise BoardError(answer["error"])
         return answer, data
+
+    def _last_words(self) -> str:
+        """What the ended agent wrote last, on one line."""
+        if self._log is None:
+            return "its messages say why"
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"it said: {' / '.join(lines[-QUOTED_LINES:]) or 'nothing'}"
 
     def _end(self) -> None:
         """The process has ended: closed pipes end it, and if not, a signal."""

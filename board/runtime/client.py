@@ -26,6 +26,8 @@ from pynq.pl_server.remote_device import RemoteDevice
 from bitward.errors import BoardError
 
 RESET = 0x4  # DMACR.Reset, PG021: either channel's bit resets both
+UNREACHABLE = "Failed to connect to remote device"  # how pynq begins its RuntimeError
+NO_CONNECTION = "must answer, got no connection; is its server (`bitward emulate`) running, and the port right?"
 
 
 @contextlib.contextmanager
@@ -35,11 +37,11 @@ def _sentences(where: str) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAVAILABLE:
-            raise BoardError(
-                f"{where} must answer, got no connection; is its server (`bitward emulate`) running?"
-            ) from error
+            raise BoardError(f"{where} {NO_CONNECTION}") from error
         raise BoardError(error.details()) from error
     except (RuntimeError, OSError, ValueError, MemoryError) as error:
+        if str(error).startswith(UNREACHABLE):
+            raise BoardError(f"{where} {NO_CONNECTION}") from error
         raise BoardError(f"{where} could not do it: {error}") from error
 
 

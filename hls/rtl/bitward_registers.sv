@@ -3,7 +3,8 @@
 /// Identification and control registers of an accelerator. Byte offsets:
 ///   0x00 RO  magic "BWTD"      0x04 RO  design id (ties a manifest to its overlay)
 ///   0x08 RO  register map version
-///   0x0C RW  images per transfer: TLAST closes the stream after this many (reset: 1)
+///   0x0C RW  images per transfer: TLAST closes the stream after this many (reset: 1);
+///            a write, of the same number too, starts the count afresh
 ///   0x10 RO  images sent since reset
 module bitward_registers #(
   parameter bit [31:0] DesignId = '0   /// design id of the manifest
@@ -29,7 +30,8 @@ module bitward_registers #(
   output logic [1:0]  s_axilite_RRESP,
 
   input  logic [31:0] images_sent_i,          /// images sent since reset
-  output logic [31:0] images_per_transfer_o
+  output logic [31:0] images_per_transfer_o,
+  output logic        rearm_o   /// one cycle after each write of images_per_transfer
 );
 
   localparam bit [31:0] Magic   = 32'h4257_5444;
@@ -37,7 +39,7 @@ module bitward_registers #(
   localparam bit [3:0]  AtImages = 4'h3;
 
   logic [31:0] images_q, rdata_q;
-  logic        bvalid_q, rvalid_q, write;
+  logic        bvalid_q, rvalid_q, rearm_q, write;
   logic [1:0]  bresp_q;
 
   // Address and data are taken together: ready rises only when both are there.
@@ -51,18 +53,22 @@ module bitward_registers #(
   assign s_axilite_RDATA   = rdata_q;
   assign s_axilite_RRESP   = 2'b00;
   assign images_per_transfer_o = images_q;
+  assign rearm_o           = rearm_q;
 
   always_ff @(posedge ap_clk) begin
     if (!ap_rst_n) begin
       images_q <= 32'd1;
       bvalid_q <= 1'b0;
       rvalid_q <= 1'b0;
+      rearm_q  <= 1'b0;
     end else begin
+      rearm_q <= 1'b0;
       if (write) begin
         bvalid_q <= 1'b1;
         // Read-only registers answer SLVERR; zero images would never end a transfer.
         if (s_axilite_AWADDR[5:2] == AtImages && s_axilite_WDATA != '0) begin
           images_q <= s_axilite_WDATA;
+          rearm_q  <= 1'b1;
           bresp_q  <= 2'b00;
         end else begin
           bresp_q  <= 2'b10;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Passes a stream on, closing each transfer of `images_i` images of Beats beats with TLAST.
+/// `rearm_i` forgets the images of a transfer that died half-way; it belongs between images, as beats count on.
 module bitward_tlast #(
   parameter int unsigned Width = 8,   /// bits of a beat
   parameter int unsigned Beats = 1    /// beats an image
@@ -8,6 +9,7 @@ module bitward_tlast #(
   input  logic             ap_clk,
   input  logic             ap_rst_n,
   input  logic [31:0]      images_i,        /// images per transfer, at least 1
+  input  logic             rearm_i,         /// the next image is the first of a transfer
   output logic [31:0]      images_sent_o,   /// images sent since reset
 
   input  logic             s_axis_tvalid,
@@ -40,12 +42,15 @@ module bitward_tlast #(
       beat_q  <= '0;
       image_q <= '0;
       sent_q  <= '0;
-    end else if (take) begin
-      beat_q <= image_ends ? '0 : beat_q + 1;
-      if (image_ends) begin
-        image_q <= m_axis_tlast ? '0 : image_q + 1;
-        sent_q  <= sent_q + 1;
+    end else begin
+      if (take) begin
+        beat_q <= image_ends ? '0 : beat_q + 1;
+        if (image_ends) begin
+          image_q <= m_axis_tlast ? '0 : image_q + 1;
+          sent_q  <= sent_q + 1;
+        end
       end
+      if (rearm_i) image_q <= '0;
     end
   end
 

@@ -9,6 +9,7 @@
     ├── ToolError        an external tool is missing or failed
     ├── BoardError       a board, its overlay or a bus access failed
     ├── StoreError       a campaign store is damaged or belongs to something else
+    │   └── OtherCampaignError   it holds another campaign, whole
     └── OutputError      a file could not be written
 
 A message reads "<where> must be <rule>, got <value>", then the next step.
@@ -50,6 +51,10 @@ class BoardError(BitwardError):
 
 class StoreError(BitwardError):
     """A campaign store is damaged or belongs to something else."""
+
+
+class OtherCampaignError(StoreError):
+    """A campaign store holds a campaign of other parameters."""
 
 
 class OutputError(BitwardError):

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 from bitward.errors import ConfigError, OutputError, ToolError
 
@@ -109,6 +110,60 @@ def _not_started(command: Sequence[str | Path], error: OSError) -> ToolError:
     )
 
 
+# Between bitward and each command that it waits for: when bitward ends, however it does, or is told to, the command and
+# all that it started end too. Arguments: bitward's process id, the command.
+_KEEPER = """
+import ctypes, os, signal, subprocess, sys
+child, told = None, False
+def end(*_):
+    global told
+    told = True
+    if child:
+        try: os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError: pass
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM: signal.signal(number, end)
+if sys.platform == "linux": ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]): sys.exit(1)  # bitward ended before the line above
+child = subprocess.Popen(sys.argv[2:], start_new_session=True)
+if told: end()
+code = child.wait()
+if code >= 0: sys.exit(code)
+if code != -signal.SIGKILL: signal.signal(-code, signal.SIG_DFL)
+os.kill(os.getpid(), -code)
+"""
+
+
+def _call(
+    command: Sequence[str | Path],
+    environment: dict[str, str],
+    cwd: Path | None,
+    output: IO[bytes],
+    within_s: float | None,
+) -> int:
+    """The exit code of a command that has ended; TimeoutExpired, or what interrupts us, ends it and all it started.
+
+    The keeper is in our session, the command is not: ctrl-C at the terminal ends it through the keeper, also where a
+    thread waits for it.
+    """
+    if shutil.which(command[0], path=environment.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid())]
+    with subprocess.Popen(
+        [*keeper, *map(str, command)],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            return process.wait(within_s)
+        except BaseException:
+            process.terminate()
+            raise
+
+
 def run(
     command: Sequence[str | Path],
     *,
@@ -128,15 +183,7 @@ def run(
         output.flush()
         start = output.tell()
         try:
-            code = subprocess.run(
-                list(map(str, command)),
-                cwd=cwd,
-                env=_environment(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-            ).returncode
+            code = _call(command, _environment(env), cwd, output, timeout_s)
             ended = f"exit code {code}"
         except subprocess.TimeoutExpired:
             code, ended = None, f"none after {timeout_s:g} s"
@@ -257,6 +304,7 @@ _DISK_RULES: dict[int, tuple[str, str]] = {
     errno.EROFS: ("writable", "choose a folder that is not mounted read-only"),
     errno.EACCES: ("accessible to you", "change its permissions, or choose another path"),
     errno.EPERM: ("accessible to you", "change its permissions, or choose another path"),
+    errno.ENOENT: ("there", "make it first, or choose another path"),
     errno.ENOTDIR: ("below a folder", "remove the file that stands in the way, or choose another path"),
     errno.EEXIST: ("a folder", "remove the file that stands in the way, or choose another path"),
 }

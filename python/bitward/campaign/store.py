@@ -24,7 +24,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bitward.errors import StoreError
+from bitward.errors import OtherCampaignError, StoreError
 from bitward.tools import PARTIAL_SUFFIX, atomic_path, atomic_write, git_hash, output_directory, writing_to
 
 SCHEMA_VERSION = 1
@@ -110,7 +110,7 @@ class TrialStore:
                 leftover.unlink()
             if (directory / SPEC_FILE).exists():
                 if differences := _differences(_read_spec(directory), wanted):
-                    raise StoreError(
+                    raise OtherCampaignError(
                         f"the trials in {directory} must be continued as they were begun, got "
                         f"{'; '.join(differences)}: {ANOTHER}"
                     )

@@ -24,13 +24,16 @@ from bitward.errors import ConfigError, OutputError
 @click.option("--clk-mhz", type=float, default=200.0, show_default=True, help="Clock of the programmable logic.")
 @click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
 @click.option("--folding", type=click.Path(path_type=Path, dir_okay=False), help="JSON of PE, SIMD... by layer.")
+@click.option("--saturate", is_flag=True, help="Let sign folding change a weight of -2^(b-1) by one step.")
 def command(
     model: Path, out: Path, protect: str, voted: int, bias: str, target_fps: float, clk_mhz: float, board: str,
-    folding: Path | None,
+    folding: Path | None, saturate: bool,
 ) -> None:  # fmt: skip
     """Build the QONNX file MODEL into the folder given by --out: RTL, manifest, golden memories, Verilator model."""
     from bitward.hardware.build import BuildOptions, build
 
+    if protect != "msb" and voted != 1:
+        raise ConfigError(f"--voted must go with --protect msb, got {voted} with {protect}: name msb, or leave it out")
     options = BuildOptions(
         protect=protect,  # type: ignore[arg-type]
         voted=voted,
@@ -38,6 +41,7 @@ def command(
         clk_mhz=clk_mhz,
         board=board,
         folding=_folding(folding),
+        saturate_signs=saturate,
     )
     console = session().console
     with console.status("build") as status:

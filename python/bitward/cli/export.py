@@ -15,7 +15,7 @@ from bitward.cli.train import parse_seeds
 @click.command()
 @click.argument("network")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, help="As trained; the first one is exported.")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/trained"),
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/.trained"),
               show_default=True, help="Folder of trained seeds; missing ones are trained.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("onnx_models"), show_default=True,
               help="Folder for the model and its card.")  # fmt: skip

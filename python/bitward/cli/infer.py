@@ -19,7 +19,8 @@ from bitward.tools import atomic_path
 @click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="rtl", show_default=True,
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
 @click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=int, default=7967, show_default=True, help="Port of the board's server.")
+@click.option("--port", type=click.IntRange(1, 65535), default=7967, show_default=True,
+              help="Port of the board's server.")  # fmt: skip
 def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | None, port: int) -> None:
     """Run the arrays of INPUTS.npy through the build in DIR; write what the network gives to OUTPUTS.npy.
 

@@ -21,7 +21,9 @@ from bitward.cli import session
 @click.option("--seed", type=click.IntRange(0), help="Seed of the draw (default: the flow's).")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (engine and rtl).")
 @click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=int, default=7967, show_default=True, help="Port of the board's server.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=7967, show_default=True, help="Port of the board's server."
+)
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Move trials of a campaign with other settings aside and begin anew.")
@@ -34,17 +36,16 @@ def command(
     The same seed gives the same faults on every target. After each fault the memory is restored, and at the end it is
     read back against the golden image. Trials survive kill -9: start again to go on.
     """
-    from bitward.flow import load_flow, run_flow
+    from bitward.flow import load_flow, prepare
     from bitward.flow.attack import Place, single_bit_stratified
-    from bitward.flow.stages import Run, attack_with, campaign_parts
+    from bitward.flow.stages import attack_with, campaign_parts
 
     spec = load_flow(flow)
     changes = {"per_stratum": per_stratum, "images": images, "seed": seed}
     settings = spec.inject.model_copy(update={name: value for name, value in changes.items() if value is not None})
     spec = spec.model_copy(update={"inject": settings})
     console = session().console
-    folder, _ = run_flow(spec, runs, console, to="build")
-    run = Run(spec, folder, console)
+    run = prepare(spec, runs, console, to="build")
     manifest, _golden = campaign_parts(run, side)  # type: ignore[arg-type]
     faults = single_bit_stratified(manifest, settings.per_stratum, settings.seed)
     place = Place(on, run.build(side), host, port)  # type: ignore[arg-type]

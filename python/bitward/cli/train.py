@@ -14,7 +14,7 @@ from bitward.cli import session
 @click.command()
 @click.argument("network")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, help="Comma-separated; the first one is exported.")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/trained"),
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/.trained"),
               show_default=True, help="Folder of trained seeds; what it has is not trained again.")  # fmt: skip
 def command(network: str, seeds: str, cache: Path) -> None:
     """Train NETWORK (digits_cnn, digits_mlp) and print each seed's test accuracy and the mean."""

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bitward.errors import ConfigError, ToolError, nearest
-from bitward.flow.cache import StageRecord, stage_key
+from bitward.flow.cache import StageRecord, locked, stage_key
 from bitward.flow.spec import Flow, load_flow
-from bitward.flow.stages import OVERLAY, STAGE_NAMES, STAGES, Run, Stage, build_overlay, clear
-from bitward.flow.summary import summarise
+from bitward.flow.stages import STAGE_NAMES, STAGES, Run, Stage, clear, overlay_stage
+from bitward.flow.summary import NOT_MEASURED, summarise
 from bitward.hardware.boards import load_board
 from bitward.hardware.vivado import SCRIPT, implement
 from bitward.networks import find_network
 from bitward.tools import output_directory
 
-__all__ = ["STAGE_NAMES", "Flow", "Run", "load_flow", "make_overlay", "run_flow"]
+__all__ = ["STAGE_NAMES", "Flow", "Run", "load_flow", "make_overlay", "prepare", "run_flow"]
 
 
 def run_flow(
@@ -33,27 +32,33 @@ def run_flow(
     """The flow has run up to stage `to` (None: the report); its folder and summary.
 
     `force` runs that stage, and what follows it, though nothing changed. Raises what the stages raise, and ConfigError
-    for a stage that is not there.
+    for a stage that is not there or a folder that another process uses.
     """
     for name in (to, force):
         if name is not None and name not in STAGE_NAMES:
             raise ConfigError(
                 f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest(name, STAGE_NAMES)}"
             )
-    find_network(flow.network)  # a name that is wrong must not leave a folder
-    run = Run(flow, output_directory(runs / flow.name), console)
-    record = StageRecord(run.folder)
-    if force is not None:
-        record.forget(STAGE_NAMES[STAGE_NAMES.index(force) :])
-    for stage in STAGES:
-        _run_stage(run, record, stage, forced=stage.name == force)
-        if stage.name == to:
-            break
-    summary = summarise(run, record.results, record.wall_s)
-    if to in (None, "report"):
-        _write_report(run, record)
-        summary = summarise(run, {k: v for k, v in record.results.items() if k != "report"}, record.wall_s)
+    run = _open(flow, runs, console)
+    with locked(run.folder):
+        record = StageRecord(run.folder)
+        if force is not None:
+            record.forget(STAGE_NAMES[STAGE_NAMES.index(force) :])
+        results = _run_stages(run, record, to, force)
+        wall_s = {name: record.wall_s(name) for name in results if record.has(name)}
+        summary = summarise(run, results, wall_s)
+        if to in (None, "report"):
+            wall_s["report"] = _write_report(run)
+            summary = summarise(run, results, wall_s)
     return run.folder, summary
+
+
+def prepare(flow: Flow, runs: Path, console: Console, to: str) -> Run:
+    """The flow has run up to stage `to`, for a command that goes on from there; no summary is written."""
+    run = _open(flow, runs, console)
+    with locked(run.folder):
+        _run_stages(run, StageRecord(run.folder), to, None)
+    return run
 
 
 def make_overlay(flow: Flow, runs: Path, console: Console, board: str) -> Path:
@@ -61,40 +66,82 @@ def make_overlay(flow: Flow, runs: Path, console: Console, board: str) -> Path:
 
     Raises ToolError for a real board: where Vivado is missing, and, once it ran, because the shell is not written yet.
     """
-    folder, _ = run_flow(flow, runs, console, to="harden")
-    run = Run(flow, folder, console)
-    stage = replace(OVERLAY, name=f"overlay-{board}", work=lambda run: build_overlay(run, board))
-    _run_stage(run, StageRecord(folder), stage, forced=False, extra={"board": board})
-    if not load_board(board).is_simulated:
+    is_simulated = load_board(board).is_simulated
+    run = prepare(flow, runs, console, to="harden")
+    with locked(run.folder):
+        _run_stage(run, StageRecord(run.folder), overlay_stage(board), forced=False, extra={"board": board})
+    if not is_simulated:
         implemented = implement(run.overlay(board) / "vivado" / SCRIPT)
         raise ToolError(
             f"a bitstream for {board} must have the shell around the accelerator, got none yet; the accelerator itself "
             f"is placed and routed out of context in {implemented}"
         )
-    return next(iter((run.overlay(board) / "overlay").glob("*.bit")))
+    from bitward_virtual.emulate import overlay_of
+
+    return overlay_of(run.overlay(board))
+
+
+def _open(flow: Flow, runs: Path, console: Console) -> Run:
+    """The run's folder is there. What can be known to be wrong is refused first: a mistake must not leave a folder."""
+    find_network(flow.network)
+    if not load_board(flow.build.board).is_simulated:
+        raise ConfigError(
+            f"build.board must be a simulated board in a flow, got {flow.build.board!r}; build for a real one with "
+            f"make bitstream BOARD={flow.build.board}"
+        )
+    return Run(flow, output_directory(runs / flow.name), console)
+
+
+def _run_stages(run: Run, record: StageRecord, to: str | None, force: str | None) -> dict[str, dict[str, Any]]:
+    """What the stages up to `to` found, and those after it that would find the same if they ran."""
+    results: dict[str, dict[str, Any]] = {}
+    names = [stage.name for stage in STAGES]
+    last = names.index(to) if to in names else len(names) - 1
+    for stage in STAGES[: last + 1]:
+        results[stage.name] = _run_stage(run, record, stage, forced=stage.name == force)
+    for stage in STAGES[last + 1 :]:
+        known = record.result(stage.name, _key(run, stage))
+        if known is not None and _left_all(run, stage):
+            results[stage.name] = known
+    return results
+
+
+def _key(run: Run, stage: Stage, extra: Mapping[str, Any] | None = None) -> str:
+    settings = {name: value for name, value in run.flow.model_dump(mode="json").items() if name in stage.settings}
+    return stage_key({**settings, **(extra or {})}, stage.inputs(run))
+
+
+def _left_all(run: Run, stage: Stage) -> bool:
+    return all(path.exists() for path in stage.outputs(run))
 
 
 def _run_stage(
     run: Run, record: StageRecord, stage: Stage, forced: bool, extra: Mapping[str, Any] | None = None
-) -> None:
-    settings = {name: value for name, value in run.flow.model_dump(mode="json").items() if name in stage.settings}
-    key = stage_key({**settings, **(extra or {})}, stage.inputs(run), stage.sources)
-    if record.result(stage.name, key) is not None and all(path.exists() for path in stage.outputs(run)):
+) -> dict[str, Any]:
+    key = _key(run, stage, extra)
+    known = record.result(stage.name, key)
+    if known is not None and _left_all(run, stage):
         run.console.print(f"[dim]{stage.name:<10} unchanged")
-        return
+        return known
     if forced:
         clear(run, stage)
     started = time.monotonic()
     result = stage.work(run)
     wall_s = time.monotonic() - started
-    record.keep(stage.name, key, wall_s, result)
     run.console.print(f"{stage.name:<10} {wall_s:6.1f} s")
+    if NOT_MEASURED in result.values():
+        record.forget([stage.name])  # what could not be measured is tried again next time
+    else:
+        record.keep(stage.name, key, wall_s, result)
+    return result
 
 
-def _write_report(run: Run, record: StageRecord) -> None:
+def _write_report(run: Run) -> float:
+    """The report is written; seconds it took."""
     from bitward.report import write_report
 
     started = time.monotonic()
-    path = write_report(run.folder)
-    record.keep("report", "", time.monotonic() - started, {"report": path.name})
-    run.console.print(f"{'report':<10} {time.monotonic() - started:6.1f} s")
+    write_report(run.folder)
+    wall_s = time.monotonic() - started
+    run.console.print(f"{'report':<10} {wall_s:6.1f} s")
+    return round(wall_s, 2)

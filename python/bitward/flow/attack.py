@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign
 from bitward.engine.images import load_images
-from bitward.errors import ConfigError, StoreError
+from bitward.errors import ConfigError, OtherCampaignError
 from bitward.faults import Fault, every_fault, single_bit_stratified
 from bitward.manifest import Manifest, Memory, apply_edge
 from bitward.targets import Target
@@ -137,8 +137,8 @@ def _target(place: Place) -> Target:
 def _store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStore:
     try:
         return TrialStore.open(directory, spec)
-    except StoreError:
-        if not restart or not (directory / "spec.json").exists():
+    except OtherCampaignError:
+        if not restart:
             raise
         aside = directory.with_name(f"{directory.name}.old")
         shutil.rmtree(aside, ignore_errors=True)

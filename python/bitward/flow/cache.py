@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bitward.tools import atomic_write, resource
+from bitward.errors import ConfigError
+from bitward.hardware.build import versions
+from bitward.tools import atomic_write, resource, writing_to
 
-RECORD = "stages.json"
+RECORD, LOCK = "stages.json", "lock"
 
 
 def digest_files(paths: Iterable[Path]) -> str:
@@ -24,11 +29,38 @@ def digest_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def stage_key(settings: Mapping[str, Any], inputs: Iterable[Path], sources: Iterable[str]) -> str:
-    """The content hash of a stage: what it was told, what it reads, and the code (paths in the repository) it runs."""
-    code = digest_files(resource(source) for source in sources)
-    text = json.dumps({"settings": settings, "inputs": digest_files(inputs), "code": code}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+# What computes results: everything but what only shows them. One set for all stages: a finer one misses something.
+_SHOWS_ONLY = ("cli", "report", "doctor.py", "__main__.py")
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over the code that results depend on, and the versions of the packages below it."""
+    package = resource("python/bitward")
+    parts = sorted(path for path in package.iterdir() if path.name not in _SHOWS_ONLY and path.name != "__pycache__")
+    code = digest_files([*parts, resource("hls"), resource("board")])
+    return hashlib.sha256(json.dumps([code, versions()], sort_keys=True).encode()).hexdigest()
+
+
+def stage_key(settings: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """The content hash of a stage: what it was told, what it reads, and the code it runs."""
+    facts = {"settings": settings, "inputs": digest_files(inputs), "code": code_digest()}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """This process alone uses the run's folder. Raises ConfigError when another one does."""
+    with writing_to(folder):
+        lock = open(folder / LOCK, "w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"the run {folder} must be used by one process at a time, got a second one: wait for it, or end it"
+            ) from error
+        yield
 
 
 class StageRecord:
@@ -59,15 +91,13 @@ class StageRecord:
             self._stages.pop(stage, None)
         self._save()
 
-    @property
-    def wall_s(self) -> dict[str, float]:
-        """Seconds each stage took when it ran."""
-        return {stage: known["wall_s"] for stage, known in self._stages.items()}
+    def has(self, stage: str) -> bool:
+        """Whether anything is known of the stage."""
+        return stage in self._stages
 
-    @property
-    def results(self) -> dict[str, dict[str, Any]]:
-        """What each stage found."""
-        return {stage: known["result"] for stage, known in self._stages.items()}
+    def wall_s(self, stage: str) -> float:
+        """Seconds the stage took when it ran."""
+        return float(self._stages[stage]["wall_s"])
 
     def _save(self) -> None:
         atomic_write(self._path, json.dumps(self._stages, indent=1) + "\n")

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bitward.errors import ConfigError, nearest
 
@@ -63,13 +64,20 @@ class Inject(_Section):
 class Flow(_Section):
     """One experiment. `name` is its folder under runs/ (default: the file's stem)."""
 
-    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    name: str = Field("", max_length=100)
     network: str
     train: Train = Train()
     harden: Harden = Harden()
     build: Build = Build()
     verify: Verify = Verify()
     inject: Inject = Inject()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise ValueError("must begin with a letter or digit and have only letters, digits, '.', '_' and '-'")
+        return name
 
 
 def load_flow(path: Path) -> Flow:
@@ -107,7 +115,8 @@ def _sentence(error: ValidationError) -> str:
         return f"{where} must have only the keys {', '.join(known)}, got {place[-1]!r}; {nearest(place[-1], known)}"
     if first["type"] == "missing":
         return f"{'.'.join(place)} must be given, got nothing; see flows/digits.yaml"
-    return f"{'.'.join(place)} must be right, got {first['input']!r}; {first['msg'].lower()}"
+    rule = first["msg"].replace("Input should", "must").replace("Value error, ", "")
+    return f"{'.'.join(place)} {rule}, got {first['input']!r}; see flows/digits.yaml"
 
 
 def _fields(place: list[str]) -> list[str]:

@@ -21,13 +21,14 @@ from bitward.campaign.progress import showing
 from bitward.datasets import Dataset, load_dataset
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
-from bitward.flow.cache import digest_files
+from bitward.flow.cache import code_digest
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
 from bitward.networks import find_network
-from bitward.tools import cores, output_directory, resource
+from bitward.tools import cores, output_directory
 
 Result = dict[str, Any]
+AGREEING: tuple[On, ...] = ("engine", "rtl", "board")  # the targets that get the same faults
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a flow: what it is told (sections of the flow), what it reads, the code it runs, what it does."""
+    """A step of a flow: what it does, what it is told (sections of the flow), what it reads, what it leaves."""
 
     name: str
     work: Callable[[Run], Result]
     settings: tuple[str, ...]
     inputs: Callable[[Run], Iterable[Path]]
-    sources: tuple[str, ...]
     outputs: Callable[[Run], Iterable[Path]]
 
 
@@ -203,7 +203,7 @@ def _verify(run: Run) -> Result:
             found = verify_build(run.build(side), images, expected, run.flow.verify.stall)
         equal &= np.array(found.pop("equal_mask"))
         result[side] = {**found, "accuracy": _accuracy(expected, data.test_labels[: len(images)])}
-    result["equal"] = min(int(equal.sum()), *(result[side]["equal_with_stalls"] for side in SIDES))
+    result["equal"] = int(equal.sum())
     return result
 
 
@@ -246,12 +246,11 @@ def _identity(run: Run, place: Place) -> dict[str, Any]:
     """What tells a campaign from others: trials of other RTL or other code are not continued."""
     from bitward.hardware.overlay import content_sha256
 
-    code = digest_files(resource(source) for source in _ATTACK)
     return {
         "flow": run.flow.name,
         "seed": run.flow.inject.seed,
         "build_sha256": content_sha256(place.build),
-        "code_sha256": code,
+        "code_sha256": code_digest(),
     }
 
 
@@ -269,11 +268,10 @@ def _inject(run: Run) -> Result:
     manifest, golden = campaign_parts(run, "hardened")
     count = min(settings.agree_faults, manifest.population)
     agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
-    targets: tuple[On, ...] = ("engine", "rtl", "board")
-    for on in targets:
+    for on in AGREEING:
         place = Place(on, run.build("hardened"))
         result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images)
-    result["agree"] = _compare(run, targets)
+    result["agree"] = _compare(run, AGREEING)
     return result
 
 
@@ -290,22 +288,20 @@ def _compare(run: Run, targets: Sequence[On]) -> Result:
     }
 
 
-_LOW = "python/bitward"
-_HARDWARE = (f"{_LOW}/hardware", f"{_LOW}/rewrites", f"{_LOW}/schemes.py", f"{_LOW}/layout.py", f"{_LOW}/memory.py",
-             f"{_LOW}/manifest.py", f"{_LOW}/indexmap.py", f"{_LOW}/streams.py", "hls", "board")  # fmt: skip
-_SIMULATION = (f"{_LOW}/hardware/simulate.py", "hls/src", f"{_LOW}/manifest.py", f"{_LOW}/streams.py")
-_ATTACK = (*_SIMULATION, f"{_LOW}/engine", f"{_LOW}/targets", f"{_LOW}/campaign", f"{_LOW}/faults.py",
-           f"{_LOW}/memory.py", f"{_LOW}/indexmap.py", f"{_LOW}/layout.py", f"{_LOW}/schemes.py",
-           f"{_LOW}/flow/attack.py", "board/runtime", "board/virtual")  # fmt: skip
-
-
 def _models(run: Run) -> list[Path]:
     return [run.model(side) for side in SIDES]
 
 
 def _builds(run: Run) -> list[Path]:
     """All that a build's results depend on: a manifest stays the same when only RTL or initial contents change."""
-    return [run.build(side) / name for side in SIDES for name in ("manifest.json", "memories.npz", "rtl")]
+    parts = ("manifest.json", "memories.npz", "hardware.onnx", "rtl")
+    return [run.build(side) / part for side in SIDES for part in parts]
+
+
+def _trials(run: Run) -> list[Path]:
+    names = [f"strata-{side}" for side in SIDES] + [f"agree-{on}" for on in AGREEING]
+    names += [f"msb-{side}" for side in SIDES] if run.flow.inject.msb else []
+    return [run.campaign(name) / "result.json" for name in names]
 
 
 def _nothing(run: Run) -> list[Path]:
@@ -313,23 +309,26 @@ def _nothing(run: Run) -> list[Path]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("train", _train, ("network", "train"), _nothing, (f"{_LOW}/train", f"{_LOW}/networks", f"{_LOW}/datasets"),
-          _nothing),
-    Stage("export", _export, ("network", "train"), _nothing,
-          (f"{_LOW}/train", f"{_LOW}/networks", f"{_LOW}/datasets", f"{_LOW}/rewrites"), lambda run: [run.plain_model]),
-    Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], (f"{_LOW}/rewrites", f"{_LOW}/qonnx_ops"),
-          lambda run: [run.hardened_model]),
-    Stage("build", _build, ("build",), _models, _HARDWARE, _builds),
-    Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES],
-          (f"{_LOW}/hardware/synthesis.py",), _nothing),
-    Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)],
-          (f"{_LOW}/flow/verify.py", f"{_LOW}/qonnx_ops", *_SIMULATION), _nothing),
-    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _ATTACK,
-          lambda run: [run.campaign("agree-board") / "result.json"]),
-)  # fmt: skip
-OVERLAY = Stage("overlay", lambda run: build_overlay(run, "virtual"), ("build",), lambda run: [run.hardened_model],
-                _HARDWARE, _nothing)  # fmt: skip
+    Stage("train", _train, ("network", "train"), _nothing, _nothing),
+    Stage("export", _export, ("network", "train"), _nothing, lambda run: [run.plain_model]),
+    Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], lambda run: [run.hardened_model]),
+    Stage("build", _build, ("build",), _models, _builds),
+    Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
+    Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
+    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _trials),
+)
 STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
+
+
+def overlay_stage(board: str) -> Stage:
+    """The stage that builds the hardened design for a board."""
+    return Stage(
+        f"overlay-{board}",
+        lambda run: build_overlay(run, board),
+        ("build",),
+        lambda run: [run.hardened_model],
+        lambda run: [run.overlay(board) / "manifest.json", run.overlay(board) / "rtl"],
+    )
 
 
 def clear(run: Run, stage: Stage) -> None:

@@ -53,9 +53,10 @@ def verify_build(build: Path, images: NDArray[np.float32], expected: NDArray[Any
         smooth = simulation.infer(integers)
         stalled = simulation.infer(integers, stall, stall, seed=1)
         equal = equal_images(smooth.outputs, expected, io.post)
+        equal_stalled = equal_images(stalled.outputs, expected, io.post)
         return {
             "equal": int(equal.sum()),
-            "equal_with_stalls": int(equal_images(stalled.outputs, expected, io.post).sum()),
-            "equal_mask": equal.tolist(),
+            "equal_with_stalls": int(equal_stalled.sum()),
+            "equal_mask": (equal & equal_stalled).tolist(),
             "steady_cycles_per_image": smooth.steady_cycles(io.output.beats),
         }

@@ -9,11 +9,12 @@ DIR/sim/libmodel.so  the Verilator model  DIR/build.json     folding, cycles mea
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +37,7 @@ from bitward.manifest import Manifest
 from bitward.rewrites import FoldNegativeScales, InsertMsbVoter, LiftVoters, find_layers, load_model, protection
 from bitward.rewrites.harden import prepare
 from bitward.schemes import Scheme
-from bitward.tools import atomic_write, git_hash, output_directory, resource
+from bitward.tools import atomic_write, git_hash, output_directory, resource, writing_to
 
 Protect = Literal["model", "none", "msb", "tmr"]
 Progress = Callable[[str], None]
@@ -74,7 +75,7 @@ def build(
     _check_clock(board, options.clk_mhz)
     cycles = target_cycles(options.target_fps, options.clk_mhz)
     started = time.time()
-    with _replaced(out) as work, finn_session(work / "finn"):
+    with _sole_builder(out), _replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")
         design, schemes = _design(model, options, board, cycles, work / "finn")
         progress("writing RTL")
@@ -84,11 +85,34 @@ def build(
         shutil.rmtree(work / "finn")
         progress("compiling the Verilator model")
         compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log")
-        shutil.rmtree(work / "sim" / "obj")
         progress("measuring cycles in RTL")
         record = _record(design, schemes, options, board, work, time.time() - started)
         atomic_write(work / "build.json", json.dumps(record, indent=1) + "\n")
     return manifest
+
+
+@contextmanager
+def _sole_builder(out: Path) -> Iterator[None]:
+    """No other build writes `out` meanwhile. Raises ConfigError at once where one does."""
+    output_directory(out.parent)
+    path = out.with_name(f".{out.name}.lock")
+    with writing_to(path):
+        lock = open(path, "a")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = path.exists() and path.samefile(lock.fileno())
+        except BlockingIOError:
+            is_ours = False
+        if not is_ours:  # held, or given back and removed just now
+            raise ConfigError(
+                f"out must be a folder that one build writes at a time, got {out}, where another one is at work: wait "
+                "for it to end, or name another folder."
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: nobody can hold a lock that others do not see
 
 
 @contextmanager
@@ -248,7 +272,7 @@ def measure_cycles(build_dir: Path, images: int = MEASURED_IMAGES, seed: int = 0
 def versions() -> dict[str, str]:
     """Versions of the packages a build rests on."""
     result = {}
-    for package in ("bitward", "finn-plus", "qonnx", "onnx", "verilator", "pyosys", "numpy"):
+    for package in ("bitward", "torch", "brevitas", "finn-plus", "qonnx", "onnx", "verilator", "pyosys", "numpy"):
         try:
             result[package] = version(package)
         except PackageNotFoundError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,14 +30,18 @@ _OKAY, _TIMEOUT, _FAILED = 0, -1, -2
 def compile_model(rtl: Path, files: list[str], out: Path, log: Path) -> Path:
     """`out`/libmodel.so simulates bitward_top of the RTL folder, assertions on.
 
-    Raises ToolError, with the log's path, when Verilator or the compiler refuses.
+    Objects are made in a temporary folder: make takes no path with a space in it. Raises ToolError, with the log's
+    path, when Verilator or the compiler refuses.
     """
+    with tempfile.TemporaryDirectory(prefix="bitward-") as objects:
+        return _compile(rtl.resolve(), files, Path(objects), out / LIBRARY, log)
+
+
+def _compile(rtl: Path, files: list[str], objects: Path, library: Path, log: Path) -> Path:
     verilator = find_verilator()
-    objects = out / "obj"
-    objects.mkdir(parents=True, exist_ok=True)
     command = [
         str(verilator.binary), "--cc", "--top-module", "bitward_top", "--prefix", "Vbitward_top",
-        "--Mdir", str(objects.resolve()), "--assert", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
+        "--Mdir", str(objects), "--assert", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
         "-Wno-lint", "-Wno-style", "-Wno-fatal", "-Werror-USERERROR", "-CFLAGS", "-fPIC", *files,
     ]  # fmt: skip
     run(command, cwd=rtl, env=verilator.environment, log=log)
@@ -47,7 +53,6 @@ def compile_model(rtl: Path, files: list[str], out: Path, log: Path) -> Path:
         "USER_CPPFLAGS=-DVL_USER_STOP -DVL_USER_FATAL -DVL_USER_FINISH", "Vbitward_top__ALL.a", "libverilated.a",
     ]  # fmt: skip
     run(make, cwd=objects, env=verilator.environment, log=log)
-    library = out / LIBRARY
     include = verilator.root / "include"
     link = [
         compiler, "-std=gnu++20", "-O2", "-fPIC", "-shared", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_USER_FINISH",
@@ -82,7 +87,8 @@ class Streamed:
 class Simulation:
     """The accelerator of a build directory, simulated: AXI-Lite reads and writes, streams in and out.
 
-    Implements the virtual board's Accelerator protocol. One instance per process and library file.
+    Implements the virtual board's Accelerator protocol. Raises BoardError where there is no compiled model, or one of
+    another design than the manifest's.
     """
 
     def __init__(self, build: Path) -> None:
@@ -90,10 +96,23 @@ class Simulation:
         library = (build / "sim" / LIBRARY).resolve()
         if not library.is_file():
             raise BoardError(f"{build} must hold a compiled model (sim/{LIBRARY}), got none: run bitward build again.")
-        self._library = _load(library)
+        self._library = _load(library, library_digest(build))
         self._model = self._library.bitward_open(str((build / "rtl").resolve()).encode())
         if not self._model:
             raise BoardError(f"{build}/rtl must be a readable folder of RTL files, got none: run bitward build again.")
+        try:
+            self._identify(build)
+        except BoardError:
+            self.close()
+            raise
+
+    def _identify(self, build: Path) -> None:
+        design_id = self.axil_read(self.manifest.registers["design_id"])
+        if design_id != self.manifest.design_id:
+            raise BoardError(
+                f"{build}/sim/{LIBRARY} must simulate the manifest's design 0x{self.manifest.design_id:08x}, got "
+                f"0x{design_id:08x}: run bitward build again."
+            )
 
     def __enter__(self) -> Simulation:
         return self
@@ -119,11 +138,13 @@ class Simulation:
         self._library.bitward_reset(self._model)
 
     def axil_write(self, address: int, data: int) -> None:
-        """A 32-bit word was written. Raises BoardError on an AXI error response."""
+        """A 32-bit word was written. Raises BoardError on an AXI error response and outside the map."""
+        self._check_address(address)
         self._check(self._library.bitward_write(self._model, address, data & 0xFFFFFFFF), f"write to 0x{address:x}")
 
     def axil_read(self, address: int) -> int:
-        """The 32-bit word at a byte address. Raises BoardError on an AXI error response."""
+        """The 32-bit word at a byte address. Raises BoardError on an AXI error response and outside the map."""
+        self._check_address(address)
         value = ctypes.c_uint32()
         self._check(self._library.bitward_read(self._model, address, ctypes.byref(value)), f"read of 0x{address:x}")
         return value.value
@@ -131,16 +152,18 @@ class Simulation:
     def stream(self, beats_in: bytes, out_bytes: int) -> bytes:
         """All input beats are fed, `out_bytes` of output collected (bytes as AXI DMA moves them).
 
-        Raises BoardError where TLAST ends the transfer before that: a DMA would stop there.
+        Raises BoardError where TLAST ends the transfer before that, as a DMA would stop there, or does not end it with
+        the last beat, as a DMA would wait on.
         """
         io = self._io()
         in_beat, out_beat = io.input.stream_bits // 8, io.output.stream_bits // 8
         data, _, _, last = self._run(beats_in, in_beat, out_bytes // out_beat, out_beat, 0, 0, 0)
-        closed = int(np.argmax(last)) + 1 if last.any() else len(last)
-        if closed < len(last):
+        ends = np.flatnonzero(last)
+        if len(last) and (len(ends) == 0 or ends[0] < len(last) - 1):
+            found = f"TLAST after {(int(ends[0]) + 1) * out_beat}" if len(ends) else "no TLAST"
             raise BoardError(
                 f"a transfer must be as long as the register images_per_transfer says, got {out_bytes} bytes asked for "
-                f"and TLAST after {closed * out_beat}; write the number of images to the register first."
+                f"and {found}; write the number of images to the register first."
             )
         return data
 
@@ -178,6 +201,14 @@ class Simulation:
         self._check(status, f"stream of {in_beats} beats")
         return out.tobytes(), in_cycles, out_cycles, last
 
+    def _check_address(self, address: int) -> None:
+        size = self.manifest.axilite_bytes or 0
+        if not 0 <= address < size:
+            raise BoardError(
+                f"an AXI-Lite address must lie in the design's map of {size:#x} bytes, got {address:#x}: see the "
+                "manifest's addresses."
+            )
+
     def _check(self, status: int, what: str) -> None:
         if status == _OKAY:
             return
@@ -194,10 +225,17 @@ class Simulation:
         raise BoardError(f"the AXI-Lite {what} must be answered OKAY, got {kind}: see the manifest's address map.")
 
 
-def _load(library: Path) -> ctypes.CDLL:
-    """The shared library with its C interface declared. Raises ToolError if it cannot be loaded."""
+@cache
+def _load(library: Path, digest: str) -> ctypes.CDLL:
+    """The shared library of that sha256 with its C interface declared. Raises ToolError if it cannot be loaded.
+
+    It is loaded from a copy: the loader knows a library by its path, and would answer with what lay there before.
+    """
     try:
-        loaded = ctypes.CDLL(str(library))
+        with tempfile.NamedTemporaryFile(prefix=f"bitward-{digest[:8]}-", suffix=".so") as copy:
+            copy.write(library.read_bytes())
+            copy.flush()
+            loaded = ctypes.CDLL(copy.name)
     except OSError as error:
         raise ToolError(f"{library} must load on this machine, got {error}: run bitward build again here.") from error
     void, u32, u64, integer = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int

@@ -141,7 +141,10 @@ def _instance(node: Node, index: int, window_index: int | None) -> str:
 
 
 def top(nodes: Sequence[Node], placed: Sequence[Window], source: Stream, sink: Stream, design_id: int) -> str:
-    """The text of `bitward_top.sv`. Raises ModelError when two neighbours' streams differ in width."""
+    """The text of `bitward_top.sv`. Raises ModelError when two neighbours' streams differ in width.
+
+    Its AXI-Lite addresses are as wide as the map: an interconnect cuts the physical address to an offset in it.
+    """
     for left, right in zip(nodes, nodes[1:], strict=False):
         if left.out_bits != right.in_bits:
             raise ModelError(
@@ -156,7 +159,7 @@ def top(nodes: Sequence[Node], placed: Sequence[Window], source: Stream, sink: S
     masks = ", ".join(f"32'h{window.size - 1:x}" for window in reversed(placed))
     instances = "\n".join(_instance(node, index, at.get(node.name)) for index, node in enumerate(nodes))
     return _TOP.format(
-        address_bits=address_bits, in_top=source.wire_bits - 1, out_top=sink.wire_bits - 1, out_bits=sink.wire_bits,
+        address_bits=address_bits, address_top=address_bits - 1, in_top=source.wire_bits - 1, out_top=sink.wire_bits - 1, out_bits=sink.wire_bits,
         count=count, count_top=count - 1, links=len(nodes), wires=wires, bases=bases, masks=masks,
         instances=instances, first_bits=widths[0], last=len(nodes), beats=sink.beats, payload=sink.bits,
         design_id=f"32'h{design_id:08x}", registers=",\n    ".join(_window_ports(0, 6)),
@@ -182,7 +185,7 @@ module bitward_top (
 
   input  logic        s_axilite_AWVALID,
   output logic        s_axilite_AWREADY,
-  input  logic [31:0] s_axilite_AWADDR,
+  input  logic [{address_top}:0] s_axilite_AWADDR,
   input  logic        s_axilite_WVALID,
   output logic        s_axilite_WREADY,
   input  logic [31:0] s_axilite_WDATA,
@@ -192,7 +195,7 @@ module bitward_top (
   output logic [1:0]  s_axilite_BRESP,
   input  logic        s_axilite_ARVALID,
   output logic        s_axilite_ARREADY,
-  input  logic [31:0] s_axilite_ARADDR,
+  input  logic [{address_top}:0] s_axilite_ARADDR,
   output logic        s_axilite_RVALID,
   input  logic        s_axilite_RREADY,
   output logic [31:0] s_axilite_RDATA,
@@ -203,10 +206,11 @@ module bitward_top (
   logic [{count_top}:0]       awvalid, awready, wvalid, wready, bvalid, bready, arvalid, arready, rvalid, rready;
   logic [{count_top}:0][1:0]  bresp, rresp;
   logic [{count_top}:0][31:0] rdata;
-  logic [31:0]                awaddr, araddr, wdata;
+  logic [{address_top}:0]       awaddr, araddr;
+  logic [31:0]                wdata;
 
   bitward_axilite_split #(
-    .Num({count}), .AddrBits(32),
+    .Num({count}), .AddrBits({address_bits}),
     .Base({{{bases}}}),
     .Mask({{{masks}}})
   ) i_split (
@@ -224,11 +228,12 @@ module bitward_top (
   );
 
   logic [31:0] images_per_transfer, images_sent;
+  logic        rearm;
 
   bitward_registers #(.DesignId({design_id})) i_registers (
     .ap_clk, .ap_rst_n,
     {registers},
-    .images_sent_i(images_sent), .images_per_transfer_o(images_per_transfer)
+    .images_sent_i(images_sent), .images_per_transfer_o(images_per_transfer), .rearm_o(rearm)
   );
 
   // ---- the chain -------------------------------------------------------------------------------------
@@ -244,7 +249,7 @@ module bitward_top (
   assign result = {out_bits}'(data_{last}[{payload}-1:0]);
 
   bitward_tlast #(.Width({out_bits}), .Beats({beats})) i_tlast (
-    .ap_clk, .ap_rst_n, .images_i(images_per_transfer), .images_sent_o(images_sent),
+    .ap_clk, .ap_rst_n, .images_i(images_per_transfer), .rearm_i(rearm), .images_sent_o(images_sent),
     .s_axis_tvalid(valid[{last}]), .s_axis_tready(ready[{last}]), .s_axis_tdata(result),
     .m_axis_tvalid, .m_axis_tready, .m_axis_tdata, .m_axis_tlast
   );

@@ -184,8 +184,8 @@ def _agree(run: RunData) -> Tile:
     if isinstance(found, Missing):
         return Tile(title, found)
     note = (
-        f"The same faults in the hardened build on {', '.join(AGREE_ON[:-1])} and {AGREE_ON[-1]}: equal outputs for "
-        "every image. The engine shares no code with the simulator."
+        f"The same faults in the hardened build on {', '.join(AGREE_ON[:-1])} and {AGREE_ON[-1]}; equal means the same "
+        "outputs for every image. The engine shares no code with the simulator."
     )
     value = f"{number(found.equal)} of {number(found.compared)}"
     return Tile(title, (Figure("neutral", "Faults with equal outputs", value),), note)

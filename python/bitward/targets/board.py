@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from bitward_runtime.agent_client import AGENT_ARGUMENTS, AgentClient
@@ -30,15 +31,19 @@ class BoardTarget(AxiTarget):
         self._board: VirtualBoard | None = None
         self._server: Server | None = None
         self._agent: AgentClient | None = None
+        self._messages: TemporaryDirectory[str] | None = None  # the agent's: a build may be read-only
 
     def open(self) -> None:
         python = board_python()
         if python is None:
             raise BoardError("the PYNQ client's environment .venv-board must be there, got none; run make setup")
+        bit = overlay_of(self.build_dir).resolve()
+        self._messages = TemporaryDirectory(prefix="bitward-agent-")
+        log = Path(self._messages.name) / "agent.log"
         # The agent first: a process must not be started once a gRPC server runs in this one.
-        self._agent = AgentClient(popen([python, *AGENT_ARGUMENTS], log=self._log))
+        self._agent = AgentClient(popen([python, *AGENT_ARGUMENTS], log=log), log=log)
         host, port = (self._host, self._port) if self._host is not None else self._start_virtual()
-        self._agent.open(host, port, str(overlay_of(self.build_dir).resolve()))
+        self._agent.open(host, port, str(bit))
         self._images_per_transfer = 0
         self.identify()
 
@@ -49,7 +54,9 @@ class BoardTarget(AxiTarget):
             self._server.stop()
         if self._board is not None:
             self._board.close()
-        self._agent = self._server = self._board = None
+        if self._messages is not None:
+            self._messages.cleanup()
+        self._agent = self._server = self._board = self._messages = None
 
     @property
     def name(self) -> str:
@@ -61,10 +68,6 @@ class BoardTarget(AxiTarget):
         self._board = virtual_board(self.build_dir)
         self._server = Server(self._board, port=0)
         return self._server.host, self._server.port
-
-    @property
-    def _log(self) -> Path:
-        return self.build_dir / "overlay" / "agent.log"
 
     def _read_words(self, address: int, count: int) -> Sequence[int]:
         return [int(word) for word in self._open.read(address, count)]
