@@ -15,7 +15,7 @@ from importlib import import_module
 import click
 import pytest
 
-from bitward import doctor
+from bitward import doctor, tools
 from bitward.cli import _main, main
 from bitward.errors import BoardError
 
@@ -69,6 +69,8 @@ def test_version_is_the_packages(capsys):
         (["zzz"], "the command must be one of bitward's, got zzz: bitward --help lists them"),
         (["doctor", "--prot", "1"], "No such option"),
         (["doctor", "--port", "70000"], "Invalid value for '--port'"),
+        (["infer", "build", "in.npy", "out.npy", "--port", "0"], "Invalid value for '--port'"),
+        (["infer", "build", "in.npy", "out.npy", "--port", "70000"], "Invalid value for '--port'"),
     ],
 )
 def test_wrong_usage_is_exit_2_with_a_suggestion(capsys, given, sentence):
@@ -201,7 +203,22 @@ def test_a_machine_with_nothing_on_path_fails_what_is_needed_and_skips_the_rest(
     monkeypatch.setenv("PATH", "/nowhere")
     findings = {finding.name: finding for finding in doctor.examine()}
     assert {findings[name].status for name in ("C++ compiler", "make")} == {"FAIL"}
-    assert {findings[name].status for name in ("Vivado", "GPU", "Chromium", "tclsh")} == {"SKIP"}
+    assert {findings[name].status for name in ("git", "Vivado", "GPU", "Chromium", "tclsh")} == {"SKIP"}
+    assert findings["C++ compiler"].advice.startswith("install g++")
+
+
+@pytest.mark.parametrize(("is_set_up", "status"), [(False, "FAIL"), (True, "SKIP")])
+def test_a_small_disk_fails_only_before_the_environments_are_made(monkeypatch, is_set_up, status):
+    monkeypatch.setattr(doctor, "NEEDED_DISK_GB", 1e9)
+    monkeypatch.setattr(tools, "is_set_up", lambda: is_set_up)
+    found = doctor._disk()
+    assert found.status == status
+    assert found.advice.startswith("free some")
+
+
+def test_clang_alone_is_no_compiler_as_make_setup_wants_gcc(monkeypatch, fake_tool):
+    monkeypatch.setenv("PATH", str(fake_tool("clang++").parent))
+    assert tools.find_tool("c++") is None
 
 
 def test_a_board_that_listens_passes_and_one_that_does_not_fails():

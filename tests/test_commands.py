@@ -28,7 +28,9 @@ from small_networks import SmallNetwork, export
 
 from bitward.cli import main
 from bitward.datasets import load_dataset
+from bitward.errors import ConfigError
 from bitward.flow.verify import run_qonnx
+from bitward.hardware.build import BuildOptions
 from bitward.manifest import Manifest
 
 COMMAND = [sys.executable, "-m", "bitward"]
@@ -244,6 +246,25 @@ def test_a_folding_file_must_be_json_and_there(refused, dense, tmp_path):
             tmp_path / "none.json", "--out", tmp_path / "out")  # fmt: skip
 
 
+@pytest.mark.parametrize("protect", ["model", "none", "tmr"])
+def test_votes_without_a_voter_that_counts_them_are_refused(refused, dense, tmp_path, protect):
+    refused(f"--voted must go with --protect msb, got 2 with {protect}: name msb, or leave it out", "build", dense.path,
+            "--protect", protect, "--voted", "2", "--out", tmp_path / "out")  # fmt: skip
+
+
+def test_saturation_is_the_builders_to_allow(dense, tmp_path, monkeypatch):
+    seen: list[bool] = []
+
+    def stop(model: Path, out: Path, options: BuildOptions, **_: object) -> None:
+        seen.append(options.saturate_signs)
+        raise ConfigError("enough seen")
+
+    monkeypatch.setattr("bitward.hardware.build.build", stop)
+    for flags in ([], ["--saturate"]):
+        assert main(["build", str(dense.path), "--out", str(tmp_path / "out"), *flags]) == 1
+    assert seen == [False, True]
+
+
 def test_an_unknown_board_names_the_nearest(refused, dense, tmp_path):
     refused("board must be one of kv260, virtual, got 'kv206'. did you mean 'kv260'", "build", dense.path, "--board",
             "kv206", "--out", tmp_path / "out")  # fmt: skip
@@ -321,6 +342,13 @@ def test_arrays_that_are_no_images_are_refused(refused, mlp_run, tmp_path, array
     assert not (tmp_path / "out.npy").exists()
 
 
+def test_a_build_without_an_overlay_is_refused_by_boards(refused, mlp_run, images, tmp_path):
+    build = tmp_path / "build"
+    shutil.copytree(mlp_run.build("hardened"), build, ignore=shutil.ignore_patterns("overlay"))
+    refused(".*build/overlay must hold one .bit, got 0; run bitward build", "infer", build, images,
+            tmp_path / "out.npy", "--on", "board")  # fmt: skip
+
+
 def test_a_folder_that_is_no_build_is_refused(refused, images, tmp_path):
     for on in ("engine", "rtl", "board"):
         refused(
@@ -350,8 +378,9 @@ def test_an_overlay_that_the_virtual_board_does_not_emulate_is_refused(refused, 
 def test_a_board_that_is_not_there_is_one_sentence(refused, mlp_run, images, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    refused(f".*127.0.0.1:{port}.*", "infer", mlp_run.build("hardened"), images, tmp_path / "out.npy", "--on", "board",
-            "--host", "127.0.0.1", "--port", port)  # fmt: skip
+    refused(f"the board at 127.0.0.1:{port} must answer, got no connection; is its server", "infer",
+            mlp_run.build("hardened"), images, tmp_path / "out.npy", "--on", "board", "--host", "127.0.0.1",
+            "--port", port)  # fmt: skip
 
 
 def test_a_port_that_is_taken_is_one_sentence(refused, emulated, mlp_run):

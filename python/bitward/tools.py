@@ -39,7 +39,7 @@ class Tool:
 
 
 TOOLS: dict[str, Tool] = {
-    "c++": Tool(("g++", "clang++"), "compiles the simulated accelerator", "install g++ (Debian: apt-get install g++)"),
+    "c++": Tool(("g++",), "compiles the simulated accelerator", "install g++ (Debian: apt-get install g++)"),
     "make": Tool(("make",), "builds the simulated accelerator", "install make (Debian: apt-get install make)"),
     "vivado": Tool(("vivado",), "makes a KV260 bitstream", "install Vivado and source its settings64.sh"),
     "chromium": Tool(
@@ -259,6 +259,11 @@ def board_python() -> Path | None:
     """The Python of the PYNQ client's environment, .venv-board; None when `make setup` has not made it."""
     python = REPOSITORY / ".venv-board" / "bin" / "python"
     return python if python.exists() else None
+
+
+def is_set_up() -> bool:
+    """Whether `make setup` has made .venv, all of it."""
+    return (REPOSITORY / ".venv" / ".bitward-setup").exists()
 
 
 def data_directory() -> Path | None:

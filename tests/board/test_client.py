@@ -22,6 +22,7 @@ from fake_accelerator import DEADLOCK, DESIGN_ID, RAM, RAM_WORDS, SLEEP
 from bitward import tools
 from bitward.errors import BoardError
 
+NO_CONNECTION = "must answer, got no connection; is its server (`bitward emulate`) running, and the port right?"
 StartAgent = Callable[[], AgentClient]
 
 
@@ -112,7 +113,7 @@ def test_a_board_or_overlay_that_is_not_there(start_agent: StartAgent, server: S
     with pytest.raises(BoardError, match=r"^the overlay must be a file, got '.*/none\.bit'; build it first$"):
         agent.open(server.host, server.port, str(tmp_path / "none.bit"))
     server.stop()
-    with pytest.raises(BoardError, match=r"^the board at .* could not do it: Failed to connect to remote device"):
+    with pytest.raises(BoardError, match=rf"^the board at 127\.0\.0\.1:{server.port} {re.escape(NO_CONNECTION)}$"):
         agent.open(server.host, server.port, str(bit))
 
 
@@ -132,6 +133,17 @@ def test_an_agent_that_ended_is_told(start_agent: StartAgent):
     with pytest.raises(BoardError, match=r"^the board agent must answer 'read', got its end \(exit status -9\); "):
         agent.read(0, 1)
     agent.close()
+
+
+def test_the_last_words_of_an_agent_that_ended_are_quoted(tmp_path: Path):
+    log = tmp_path / "agent.log"
+    for script, said in (("printf 'a\nb\n  c\nError: no d\n' >&2", "b / c / Error: no d"), ("exit 3", "nothing")):
+        log.unlink(missing_ok=True)
+        agent = AgentClient(tools.popen(["sh", "-c", script], log=log), log=log)
+        with pytest.raises(
+            BoardError, match=rf"^the board agent must answer 'read', got its end \(exit status \d\); it said: {said}$"
+        ):
+            agent.read(0, 1)
 
 
 def test_a_silent_agent_is_ended():

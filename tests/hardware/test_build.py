@@ -190,6 +190,22 @@ def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(uncompiled, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_one_build_at_a_time_writes_a_folder(uncompiled, tmp_path, dense, monkeypatch):
+    out = tmp_path / "with a space"
+    refused = []
+
+    def second(*_):
+        with pytest.raises(ConfigError, match="^out must be a folder that one build writes at a time, got .*, where"):
+            build(dense.path, out, BuildOptions())
+        refused.append(out)
+
+    monkeypatch.setattr(build_module, "compile_model", second)
+    for _ in range(2):  # the first one's lock is gone with it
+        build(dense.path, out, BuildOptions())
+    assert len(refused) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
 def test_a_folder_with_other_files_is_not_built_over(tmp_path, dense):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="^out must be a new folder or an earlier build, got .*, which holds other"):

@@ -15,6 +15,7 @@ from bitward.schemes import Tmr
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
 OKAY, SLVERR, DECERR = 0, 2, 3
+LAST = "m_axis_tlast"
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,22 @@ def test_tlast_closes_each_transfer_of_one_to_five_images(bench, beats_per_image
         assert got == [(beat, int((beat + 1) % transfer == 0)) for beat in beats]
         sent += 2 * images
         assert model["images_sent_o"] == sent
+
+
+def test_rearming_makes_the_next_image_the_first_of_a_transfer(bench):
+    model = bench("bitward_tlast", Width=16, Beats=2)
+    model["images_i"] = 3
+
+    def ends(images: int) -> list[int]:
+        beats = list(range(2 * images))
+        return [last for _, last in _stream(model, beats, "s_axis_t", "m_axis_t", "data", len(beats), 0.3, (LAST,))]
+
+    assert ends(2) == [0, 0, 0, 0]  # a transfer that dies
+    model["s_axis_tvalid"], model["rearm_i"] = 0, 1
+    model.tick()
+    model["rearm_i"] = 0
+    assert ends(3) == [0, 0, 0, 0, 0, 1]
+    assert model["images_sent_o"] == 5
 
 
 # ---- AXI-Lite ------------------------------------------------------------------------------------------
@@ -328,3 +345,18 @@ def test_registers_identify_the_design_and_count(registers):
     assert master.run(write=(0x0C, 0)) == (SLVERR, None)  # no images would never end a transfer
     assert master.run(write=(0x0C, 7), read=0x10, w_delay=3, r_delay=2) == (OKAY, (41, OKAY))
     assert (model["images_per_transfer_o"], read(0)) == (7, (0x42575444, OKAY))
+
+
+def test_each_write_of_images_per_transfer_rearms_once(bench):
+    model = bench("bitward_registers")
+    pulses = [0]
+
+    def count() -> None:
+        pulses[0] += model["rearm_o"]
+
+    master = Master(model, count)
+    for write, expected in [((0x0C, 3), 1), ((0x0C, 3), 2), ((0x0C, 0), 2), ((0x10, 3), 2)]:
+        master.run(write=write, b_delay=4)
+        assert pulses == [expected]
+        master.run(read=0x0C)
+        assert pulses == [expected]

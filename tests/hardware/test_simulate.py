@@ -11,8 +11,52 @@ import numpy as np
 import pytest
 
 from bitward.errors import BoardError, ToolError
+from bitward.hardware.build import REGISTERS
 from bitward.hardware.simulate import Simulation, Streamed, compile_model
-from bitward.manifest import Manifest
+from bitward.hardware.stitch import Node, Stream, map_size, top, windows
+from bitward.manifest import Io, Manifest, StreamTensor
+
+RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
+
+
+WAIT = 2000
+LOOP = f"""
+module slow_loop (
+  input  logic ap_clk, ap_rst_n, in0_V_TVALID, out0_V_TREADY,
+  input  logic [7:0] in0_V_TDATA,
+  output logic in0_V_TREADY, out0_V_TVALID,
+  output logic [7:0] out0_V_TDATA
+);
+  int age;
+  always_ff @(posedge ap_clk) age <= !ap_rst_n || !in0_V_TVALID || in0_V_TREADY ? 0 : age + 1;
+  assign out0_V_TVALID = in0_V_TVALID && age > {WAIT};
+  assign in0_V_TREADY  = out0_V_TVALID && out0_V_TREADY;
+  assign out0_V_TDATA  = in0_V_TDATA;
+endmodule
+"""
+
+
+@pytest.fixture(scope="module")
+def slow_loop(tmp_path_factory) -> Path:
+    """A build that passes each beat, an image, on after WAIT cycles; nobody stands at 0x1000. Its path has a space."""
+    build = tmp_path_factory.mktemp("slow loop")
+    placed = windows([Node("memory", "nobody", {}, 8, 8, 12)])
+    for folder in ("rtl", "sim"):
+        (build / folder).mkdir()
+    for path in RTL.glob("*.sv"):
+        shutil.copy(path, build / "rtl")
+    (build / "rtl" / "slow_loop.sv").write_text(LOOP)
+    text = top([Node("loop", "slow_loop", {}, 8, 8, 0)], placed, Stream(8, 1), Stream(8, 1), 0xB17A)
+    (build / "rtl" / "bitward_top.sv").write_text(text)
+    names = ["axilite_split", "registers", "tlast", "top"]
+    files = ["slow_loop.sv", *(f"bitward_{name}.sv" for name in names)]
+    compile_model(build / "rtl", files, build / "sim", build / "sim" / "compile.log")
+    beat = StreamTensor((1,), "UINT8", 8, 1, 1)
+    registers = dict(REGISTERS)
+    Manifest("loop", 0xB17A, "virtual", 200.0, (), Io(beat, beat), registers, map_size(placed)).save(
+        build / "manifest.json"
+    )
+    return build
 
 
 @pytest.fixture
@@ -66,13 +110,19 @@ def test_cycles_are_counted_from_beat_to_beat():
         short.steady_cycles(2)
 
 
-@pytest.mark.parametrize("address", [0x7FFFFFFC, 0xFFFFFFF0])
-def test_an_address_that_is_not_there_is_told(build, address):
-    with (
-        Simulation(build) as simulation,
-        pytest.raises(BoardError, match="AXI-Lite read of 0x.* must be answered OKAY, got"),
-    ):
-        simulation.axil_read(address)
+@pytest.mark.parametrize("address", [-4, 0x2000, 0x2000C, 0xA000000C, 1 << 32])
+def test_an_address_beyond_the_map_is_refused(slow_loop, address):
+    sentence = f"^an AXI-Lite address must lie in the design's map of 0x2000 bytes, got {address:#x}: see the manifest"
+    with Simulation(slow_loop) as simulation:
+        for access in (simulation.axil_read, lambda at: simulation.axil_write(at, 1)):
+            with pytest.raises(BoardError, match=sentence):
+                access(address)
+
+
+def test_an_address_that_is_not_there_is_told(slow_loop):
+    with Simulation(slow_loop) as simulation:
+        with pytest.raises(BoardError, match="^the AXI-Lite read of 0x40 must be answered OKAY, got DECERR"):
+            simulation.axil_read(0x40)
 
 
 def test_a_read_only_register_is_told(build):
@@ -101,6 +151,41 @@ def test_a_design_that_does_not_answer_is_told(build, images, monkeypatch):
             BoardError, match="must answer a stream of .* beats, got nothing in time: the design is stuck"
         ):
             simulation.stream(io.input.pack(images[:1]), 2 * io.output.image_bytes)
+
+
+def test_a_transfer_that_tlast_does_not_end_is_told(slow_loop):
+    with Simulation(slow_loop) as simulation:
+        register = simulation.manifest.registers["images_per_transfer"]
+        simulation.axil_write(register, 3)
+        with pytest.raises(
+            BoardError, match="^a transfer must be as long .*, got 2 bytes asked for and no TLAST; write"
+        ):
+            simulation.stream(b"ab", 2)
+        simulation.axil_write(register, 3)  # the two images above are forgotten
+        assert simulation.stream(b"abc", 3) == b"abc"
+
+
+def test_after_a_timeout_nothing_is_taken_until_the_next_call(slow_loop, monkeypatch):
+    monkeypatch.setattr("bitward.hardware.simulate.QUIET_CYCLES", WAIT // 2)
+    with Simulation(slow_loop) as simulation:
+        with pytest.raises(BoardError, match="got nothing in time: the design is stuck"):
+            simulation.stream(b"ab", 2)
+        start, sent = simulation.cycles, simulation.manifest.registers["images_sent"]
+        while simulation.cycles < start + 3 * WAIT:
+            assert simulation.axil_read(sent) == 0
+
+
+def test_a_library_of_another_design_is_refused_also_where_the_right_one_was_loaded(mlp_run, slow_loop, tmp_path):
+    path = tmp_path / "build"
+    for build in (slow_loop, mlp_run.build("hardened"), slow_loop):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(build, path)
+        with Simulation(path) as simulation:
+            expected = Manifest.load(build / "manifest.json").design_id
+            assert simulation.axil_read(simulation.manifest.registers["design_id"]) == expected
+    shutil.copyfile(mlp_run.build("hardened") / "sim" / "libmodel.so", path / "sim" / "libmodel.so")
+    with pytest.raises(BoardError, match="libmodel.so must simulate the manifest's design 0x0000b17a, got 0x.*: run"):
+        Simulation(path)
 
 
 def test_a_manifest_without_streams_or_rtl_that_is_gone_is_told(build, images, tmp_path):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,11 @@ def test_the_top_names_what_it_was_given():
     assert text.count(".s_axilite_WSTRB(4'hF)") == 1 and text.count(".s_axilite_AWVALID('0)") == 1
     assert ".s_axilite_AWADDR(awaddr[12:0])" in text and ".s_axilite_AWADDR(awaddr[4:0])" in text
     assert "endmodule" in text.splitlines()[-1]
+
+
+@given(st.lists(st.integers(3, 22), min_size=1, max_size=8))
+def test_the_tops_addresses_are_as_wide_as_its_map(address_bits):
+    nodes = nodes_of(address_bits)
+    text = top(nodes, windows(nodes), Stream(8, 1), Stream(8, 1), 0)
+    widths = re.findall(r"logic \[(\d+):0\]\s+(?:s_axilite_A[WR]ADDR|awaddr, araddr)", text)
+    assert widths == [str(map_size(windows(nodes)).bit_length() - 2)] * 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -101,8 +102,8 @@ def _sole_builder(out: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = path.exists() and path.samefile(lock.fileno())
-        except BlockingIOError:
+            is_ours = os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
             is_ours = False
         if not is_ours:  # held, or given back and removed just now
             raise ConfigError(

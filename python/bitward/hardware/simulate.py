@@ -88,7 +88,7 @@ class Simulation:
     """The accelerator of a build directory, simulated: AXI-Lite reads and writes, streams in and out.
 
     Implements the virtual board's Accelerator protocol. Raises BoardError where there is no compiled model, or one of
-    another design than the manifest's.
+    another design than the manifest's. Instances of one library share its record of failed assertions.
     """
 
     def __init__(self, build: Path) -> None:

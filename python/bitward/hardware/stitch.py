@@ -159,7 +159,8 @@ def top(nodes: Sequence[Node], placed: Sequence[Window], source: Stream, sink: S
     masks = ", ".join(f"32'h{window.size - 1:x}" for window in reversed(placed))
     instances = "\n".join(_instance(node, index, at.get(node.name)) for index, node in enumerate(nodes))
     return _TOP.format(
-        address_bits=address_bits, address_top=address_bits - 1, in_top=source.wire_bits - 1, out_top=sink.wire_bits - 1, out_bits=sink.wire_bits,
+        address_bits=address_bits, address_top=address_bits - 1, in_top=source.wire_bits - 1,
+        out_top=sink.wire_bits - 1, out_bits=sink.wire_bits,
         count=count, count_top=count - 1, links=len(nodes), wires=wires, bases=bases, masks=masks,
         instances=instances, first_bits=widths[0], last=len(nodes), beats=sink.beats, payload=sink.bits,
         design_id=f"32'h{design_id:08x}", registers=",\n    ".join(_window_ports(0, 6)),
