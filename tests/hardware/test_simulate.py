@@ -17,8 +17,6 @@ from bitward.hardware.stitch import Node, Stream, map_size, top, windows
 from bitward.manifest import Io, Manifest, StreamTensor
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
-
-
 WAIT = 2000
 LOOP = f"""
 module slow_loop (
@@ -52,10 +50,8 @@ def slow_loop(tmp_path_factory) -> Path:
     files = ["slow_loop.sv", *(f"bitward_{name}.sv" for name in names)]
     compile_model(build / "rtl", files, build / "sim", build / "sim" / "compile.log")
     beat = StreamTensor((1,), "UINT8", 8, 1, 1)
-    registers = dict(REGISTERS)
-    Manifest("loop", 0xB17A, "virtual", 200.0, (), Io(beat, beat), registers, map_size(placed)).save(
-        build / "manifest.json"
-    )
+    manifest = Manifest("loop", 0xB17A, "virtual", 200.0, (), Io(beat, beat), dict(REGISTERS), map_size(placed))
+    manifest.save(build / "manifest.json")
     return build
 
 

@@ -92,7 +92,7 @@ def test_the_lowest_weight_stays_where_gamma_is_positive():
 def test_the_lowest_weight_is_refused_where_gamma_is_negative():
     message = (
         "layer 'fc' must have no weight of -8 where batch norm's scale is negative, got 1: 8 does not fit into 4 bits; "
-        "train with bitward, which keeps it out, or allow saturation, which makes it 7"
+        "train with bitward, which keeps it out, or allow saturation (--saturate), which makes it 7"
     )
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         mac_graph(integers=with_lowest(1)).transform(FoldNegativeScales())

@@ -85,7 +85,7 @@ class FoldNegativeScales(Transformation):
             raise ModelError(
                 f"layer '{layer.name}' must have no weight of {weights.lowest} where batch norm's scale "
                 f"is negative, got {stuck}: {-weights.lowest} does not fit into {weights.bits} bits; train with "
-                f"bitward, which keeps it out, or allow saturation, which makes it {-weights.lowest - 1}"
+                f"bitward, which keeps it out, or allow saturation (--saturate), which makes it {-weights.lowest - 1}"
             )
         negated = np.minimum(-weights.integers, -weights.lowest - 1) * weights.scale.astype(np.float64)
         before = model.get_initializer(weights.tensor)

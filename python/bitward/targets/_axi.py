@@ -88,7 +88,11 @@ class AxiTarget(Target):
         if len(batch) == 0:
             return np.zeros((0, *self._io.output.shape), dtype=np.int64)
         self._set_images_per_transfer(len(batch))
-        data = self._transfer(self._io.input.pack(batch), len(batch) * self._io.output.image_bytes)
+        try:
+            data = self._transfer(self._io.input.pack(batch), len(batch) * self._io.output.image_bytes)
+        except BoardError:
+            self._images_per_transfer = 0  # writing the register again re-arms TLAST
+            raise
         self._stale.clear()
         return self._io.output.unpack(data)[flush:]
 
