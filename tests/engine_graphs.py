@@ -43,9 +43,10 @@ def mvau(name: str, mw: int, mh: int, pe: int, simd: int, **more: Any) -> onnx.N
 
 
 def thresholding(name: str, channels: int, pe: int, steps: int, **more: Any) -> onnx.NodeProto:
-    """A Thresholding_rtl node with memory NAME.threshold."""
+    """A StoredThresholding_rtl node with memory NAME.threshold."""
     given = {"inputDataType": "INT16", "weightDataType": "INT16", "outputDataType": "UINT4", **more}
-    return node("Thresholding_rtl", name, f"{name}.threshold", NumChannels=channels, PE=pe, numSteps=steps, **given)
+    given |= {"NumChannels": channels, "PE": pe, "numSteps": steps}
+    return node("StoredThresholding_rtl", name, f"{name}.threshold", **given)
 
 
 def weights(name: str, mw: int, mh: int, pe: int, simd: int, scheme: Scheme, **more: Any) -> Memory:
@@ -60,14 +61,14 @@ def weights(name: str, mw: int, mh: int, pe: int, simd: int, scheme: Scheme, **m
 
 def thresholds(name: str, channels: int, pe: int, steps: int, bits: int, signed: bool, lists: int) -> Memory:
     """The memory of `thresholding`, for `lists` (1 or channels) lists of `steps` thresholds."""
-    index_bits, pe_bits = (steps - 1).bit_length(), (pe - 1).bit_length()
+    index_bits, pe_bits = steps.bit_length(), (pe - 1).bit_length()
     folds = channels // pe if lists > 1 else 1
     axes = (
         Axis(folds, 1 << (index_bits + pe_bits), pe * steps),
         Axis(pe, 1 << index_bits, steps if lists > 1 else 0),
         Axis(steps, 1, 1),
     )
-    depth = 1 << (index_bits + pe_bits + (folds - 1).bit_length())
+    depth = folds << (index_bits + pe_bits)
     hardware = Hardware(depth, bits, 1, "distributed", 0, 4 * -(-bits // 32), axes, (), 0)
     form = Int(bits) if signed else UInt(bits)
     return Memory(f"{name}.threshold", name, "t", "threshold", (lists, steps), form, Plain(bits), hardware)

@@ -11,7 +11,7 @@ import pytest
 from engine_graphs import graph, manifest, mvau, node, scrambled, thresholding, thresholds, weights, words_of
 
 from bitward.engine import HardwareEngine, load_images
-from bitward.engine.graph import chain, load_graph
+from bitward.engine.graph import load_graph, read_graph
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault, every_fault, single_bit_stratified
 from bitward.schemes import Plain, Tmr
@@ -137,7 +137,8 @@ def test_places_and_the_index_map_agree():
     """Weights decoded by their place equal those decoded through the manifest's map; with a wrong map they do not."""
     units, memories = parts()
     rng = np.random.default_rng(10)
-    ops = {op.node: op for op in chain(graph(units), manifest(memories, *ENDS))}
+    steps = read_graph(graph(units), manifest(memories, *ENDS)).steps
+    ops = {step.op.node: step.op for step in steps}
     for memory in memories:
         image = scrambled(memory, rng)
         by_map = memory.values(image)[0].astype(int)

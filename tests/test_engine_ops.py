@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from engine_graphs import graph, manifest, mvau, node, scrambled, thresholding, thresholds, weights, words_of
 
-from bitward.engine import HardwareEngine
-from bitward.engine.graph import chain
+from bitward.engine import HardwareEngine, executor
+from bitward.engine.graph import read_graph
 from bitward.errors import ManifestError, ModelError
+from bitward.faults import Fault
 from bitward.schemes import Plain, Tmr
+from bitward.words import segments_of
 
 
 def signed(word: int, bits: int) -> int:
@@ -58,56 +60,23 @@ def matrix_unit(vector, image, mw, mh, pe, simd, bits, voted, acc_bits):
     return out
 
 
-class ThresholdingAxi:
-    """finn-rtllib's thresholding_axi.sv and thresholding.sv: stage memories behind one configuration address."""
+class Search:
+    """hls/rtl/bitward_thresholding.sv: rows {fold, lane, index}, and a search from the top bit of the result down."""
 
-    def __init__(self, wi, wt, n, c, pe, is_signed, bias):
-        self.wi, self.wt, self.n, self.pe, self.signed, self.bias = wi, wt, n, pe, is_signed, bias
-        self.cf = c // pe
-        self.m = n.bit_length()  # $clog2(N+1)
-        self.o_bits = (
-            (n + bias).bit_length() if bias >= 0 else 1 + max(-bias - 1, n + bias).bit_length()
-        )  # $clog2(x) = (x-1).bit_length()
-        self.memory = {}
+    def __init__(self, bits, steps, pe, is_signed, bias):
+        self.bits, self.steps, self.pe, self.signed, self.bias = bits, steps, pe, is_signed, bias
+        self.rows = []
 
-    def configure(self, address: int, value: int) -> None:
-        """A write: the stage whose pattern the offset matches takes it."""
-        n_bits, pe_bits = (self.n - 1).bit_length(), (self.pe - 1).bit_length()
-        offset, pe = address & (1 << n_bits) - 1, address >> n_bits & (1 << pe_bits) - 1
-        pointer = address >> n_bits + pe_bits << self.m | offset
-        for stage in range(self.m):
-            sn = self.m - 1 - stage
-            if pointer & (1 << sn + 1) - 1 == (1 << sn) - 1:
-                self.memory[pe, stage, pointer >> sn + 1] = value
-
-    def element(self, fold: int, pe: int, word: int) -> int:
-        """The output word for an input word."""
-        value, pointer = self.cast(word), fold << self.m
-        for stage in range(self.m):
-            sn = self.m - 1 - stage
-            reduce = (1 << self.m - stage - 1) + (1 << self.m) - 1 - self.n >> self.m - stage
-            prefix = (pointer & (1 << self.m) - 1) >> sn + 1
-            scope = reduce == 0 or prefix < (1 << stage) - reduce
-            threshold = self.memory.get((pe, stage, pointer >> sn + 1), 0)
-            if self.signed:
-                compare = signed(threshold, self.wt) <= signed(value, self.wt)
-            else:
-                compare = threshold <= value
-            pointer |= (scope and compare) << sn
-        return (pointer & (1 << self.m) - 1) + self.bias & (1 << self.o_bits) - 1
-
-    def cast(self, word: int) -> int:
-        """thresholding_axi.sv: widened with the sign, or saturated."""
-        if self.wt >= self.wi:
-            sign = self.signed and word >> self.wi - 1
-            return word | (((1 << self.wt - self.wi) - 1) << self.wi if sign else 0)
-        above = word >> self.wt
-        if not self.signed:
-            return (1 << self.wt) - 1 if above else word
-        sign, kept = word >> self.wi - 1, word & (1 << self.wt) - 1
-        if above == ((1 << self.wi - self.wt) - 1 if kept >> self.wt - 1 else 0):
-            return kept
-        return sign << self.wt - 1 | (0 if sign else (1 << self.wt - 1) - 1)
+    def element(self, fold: int, lane: int, value: int) -> int:
+        """The result for an element."""
+        levels, lane_bits = self.steps.bit_length(), (self.pe - 1).bit_length()
+        found = 0
+        for below in reversed(range(levels)):
+            index = found | (1 << below) - 1
+            word = self.rows[(fold << lane_bits | lane) << levels | index]
+            threshold = signed(word, self.bits) if self.signed else word
+            found |= int(index < self.steps and threshold <= value) << below
+        return found + self.bias
 
 
 # -- operators against oracles ---------------------------------------------------------------------------------------
@@ -164,7 +133,7 @@ def test_sums_are_exact_whatever_their_size(mw):
     [
         (6, 7, 7, True, 0),
         (6, 6, 7, False, 0),
-        (6, 4, 7, True, 0),  # inputs saturated
+        (6, 4, 7, True, 0),  # thresholds narrower than inputs
         (6, 4, 15, False, 0),
         (5, 5, 5, True, 0),  # places in the tree without a threshold
         (5, 5, 6, False, 0),
@@ -180,20 +149,19 @@ def test_thresholding_searches_as_the_rtl_does(wi, wt, steps, is_signed, bias, l
     rng = np.random.default_rng([wi, wt, steps])
     channels, pe = 6, 3
     memory = thresholds("a", channels, pe, steps, wt, is_signed, 1 if lists == "one" else channels)
-    oracle = ThresholdingAxi(wi, wt, steps, pe if lists == "one" else channels, pe, is_signed, bias)
+    oracle = Search(wt, steps, pe, is_signed, bias)
     image = scrambled(memory, rng)
-    for address, row in enumerate(image):
-        oracle.configure(address, int(row[0]))
+    oracle.rows = [int(row[0]) for row in image]
     source, result = f"{'' if is_signed else 'U'}INT{wi}", "INT6"
     values = np.arange(1 << wi) - ((1 << (wi - 1)) if is_signed else 0)
     images = np.repeat(values[:, None], channels, axis=1)
-    kinds = {"inputDataType": source, "weightDataType": f"INT{wt}", "outputDataType": result}
+    kinds = {"inputDataType": source, "weightDataType": f"{'' if is_signed else 'U'}INT{wt}", "outputDataType": result}
     unit = thresholding("a", channels, pe, steps, ActVal=bias, **kinds)
     got = run([unit], [memory], images, ((channels,), source), ((channels,), result), {"a.threshold": image})
+    folds = 1 if lists == "one" else channels // pe
     for value, outputs in zip(values.tolist(), got.tolist(), strict=True):
         for channel, output in enumerate(outputs):
-            word = oracle.element(channel // pe % oracle.cf, channel % pe, value % (1 << wi))
-            assert output == (signed(word, oracle.o_bits) if bias < 0 else word)
+            assert output == oracle.element(channel // pe % folds, channel % pe, value)
 
 
 def test_on_sorted_lists_thresholding_counts():
@@ -274,10 +242,11 @@ def test_padding_puts_zeros_around():
 
 # -- refusals --------------------------------------------------------------------------------------------------------
 
+SAME = {"inputDataType": "INT4", "weightDataType": "INT4"}
 POOL = {
     "Channels": 1,
     "PE": 1,
-    "KernelSize": [2],
+    "KernelSize": [2, 2],
     "OutImgDims": [1, 1],
     "InputDataType": "UINT4",
     "Function": "MaxPool",
@@ -290,7 +259,7 @@ POOL = {
         (node("Softmax", "s"), r"^node s \(Softmax\) must be an operator that the engine models, got Softmax; "),
         (
             node("Pool_rtl", "p", **{**POOL, "Function": "AvgPool"}),
-            r"^node p \(Pool_rtl\) must have Function = MaxPool, ",
+            r"^node p \(Pool_rtl\) must have a Function of MaxPool, AccPool, QuantAvgPool, got AvgPool; ",
         ),
         (
             node("Pool_rtl", "p", **{**POOL, "InputDataType": "BIPOLAR"}),
@@ -306,34 +275,34 @@ POOL = {
         ),
         (
             node("Pool_rtl", "p", **POOL),
-            r"^node p must take 8 elements of UINT4 as the stream before it has them, got 4",
+            r"^node p must take 8 elements of UINT4 as the host gives them, got 4",
         ),
         (
             node("StreamingDataWidthConverter_rtl", "d", inShape=[6], outShape=[8]),
             r"^node d \(StreamingDataWidthConverter_rtl\) must give the 6 elements it takes, got 8; ",
         ),
         (
-            node("Thresholding_rtl", "t", NumChannels=1, PE=1, numSteps=1, inputDataType="INT4", outputDataType="INT4"),
-            r"^node t \(Thresholding_rtl\) must name its memory in metadata bitward.memory, got none; ",
+            node("StoredThresholding_rtl", "t", NumChannels=1, PE=1, numSteps=1, **SAME, outputDataType="INT4"),
+            r"^node t \(StoredThresholding_rtl\) must name its memory in metadata bitward.memory, got none; ",
         ),
     ],
     ids=lambda value: value.name if hasattr(value, "name") else "",
 )
 def test_what_is_not_modelled_is_refused(unit, message):
     with pytest.raises(ModelError, match=message):
-        chain(graph([unit]), manifest([], ((8,), "UINT4"), ((8,), "UINT4")))
+        read_graph(graph([unit]), manifest([], ((8,), "UINT4"), ((8,), "UINT4")))
 
 
 def test_a_memory_of_another_folding_is_refused():
     design = manifest([weights("a", 8, 4, 1, 1, Plain(4))], ((8,), "UINT4"), ((4,), "INT16"))
     message = r"^memory a\.weight must have 16 rows of 2 words of 4 bits for node a, got 32 of 1 of 4; "
     with pytest.raises(ManifestError, match=message):
-        chain(graph([mvau("a", 8, 4, 1, 2)]), design)
+        read_graph(graph([mvau("a", 8, 4, 1, 2)]), design)
     design = manifest([thresholds("a", 8, 2, 5, 16, True, 8)], *ENDS)
     with pytest.raises(
         ManifestError, match=r"^memory a\.threshold must have 32 rows, or as many for each of 4 channel "
     ):
-        chain(graph([thresholding("a", 8, 2, 13)]), design)
+        read_graph(graph([thresholding("a", 8, 2, 13)]), design)
 
 
 ENDS = (((8,), "INT16"), ((8,), "UINT4"))
@@ -342,18 +311,126 @@ ENDS = (((8,), "INT16"), ((8,), "UINT4"))
 def test_thresholds_that_give_more_than_their_type_are_refused():
     design = manifest([thresholds("a", 8, 2, 15, 16, True, 8)], *ENDS)
     with pytest.raises(
-        ModelError, match=r"^node a \(Thresholding_rtl\) must have results 1 to 16 in its type, got UINT4"
+        ModelError, match=r"^node a \(StoredThresholding_rtl\) must have results 1 to 16 in its type, got UINT4"
     ):
-        chain(graph([thresholding("a", 8, 2, 15, ActVal=1)]), design)
+        read_graph(graph([thresholding("a", 8, 2, 15, ActVal=1)]), design)
 
 
-def test_a_fork_is_refused():
-    made = graph([node("StreamingFIFO_rtl", "a"), node("StreamingFIFO_rtl", "b")])
-    made.graph.node[1].input[0] = "t0"
-    with pytest.raises(ModelError, match=r"^node b \(StreamingFIFO_rtl\) must take stream 't1' of the node before it "):
-        chain(made, manifest([], ((8,), "UINT4"), ((8,), "UINT4")))
+def test_a_stream_is_taken_once_and_given_once():
+    """A fork without a DuplicateStreams, a ring, a stream that nobody takes, and two that reach the host."""
+    design = manifest([], ((8,), "UINT4"), ((8,), "UINT4"))
+    fork = graph([node("StreamingFIFO_rtl", "a"), node("StreamingFIFO_rtl", "b")])
+    fork.graph.node[1].input[0] = "t0"
+    message = (
+        r"^node b \(StreamingFIFO_rtl\) must take 1 of the streams that are left, t1, and give 1, got \['t0'\] and"
+    )
+    with pytest.raises(ModelError, match=message):
+        read_graph(fork, design)
+    ring = graph([node("StreamingFIFO_rtl", "a"), node("StreamingFIFO_rtl", "b")])
+    ring.graph.node[0].input[0] = "t2"
+    message = (
+        r"^node a \(StreamingFIFO_rtl\) must take streams of nodes before it, got \['t2'\] in a ring of nodes; build"
+    )
+    with pytest.raises(ModelError, match=message):
+        read_graph(ring, design)
+    two = {"NumChannels": 8, "NumOutputStreams": 2, "inputDataType": "UINT4"}
+    left = graph([node("DuplicateStreams_rtl", "a", **two)])
+    left.graph.node[0].output[:] = ["t1", "nobody"]
+    with pytest.raises(
+        ModelError, match=r"^a hardware graph must give one stream, \['t1'\], got \['t1', 'nobody'\]; build"
+    ):
+        read_graph(left, design)
 
 
 def test_nothing_to_run_is_refused():
     with pytest.raises(ModelError, match=r"^a hardware graph must have at least one operator, got none; "):
-        chain(graph([node("StreamingFIFO_rtl", "a")]), manifest([], ((8,), "UINT4"), ((8,), "UINT4")))
+        read_graph(graph([node("StreamingFIFO_rtl", "a")]), manifest([], ((8,), "UINT4"), ((8,), "UINT4")))
+
+
+# -- graphs ----------------------------------------------------------------------------------------------------------
+
+SUM = {f"{end}_shape": [1, 4] for end in ("lhs", "rhs", "out")}
+
+
+def fork_and_join() -> tuple[list, list]:
+    """x -> duplicate -> (a: matrix, b: matrix of the same size) -> sum -> c: matrix, with nodes out of order."""
+    units = [
+        node("ElementwiseAdd_rtl", "sum", lhs_dtype="INT10", rhs_dtype="INT10", out_dtype="INT11", **SUM),
+        node("StreamingFIFO_rtl", "queue"),
+        mvau("c", 4, 3, 1, 4, inputDataType="INT11"),
+        mvau("b", 6, 4, 2, 3, outputDataType="INT10"),
+        mvau("a", 6, 4, 4, 2, outputDataType="INT10"),
+        node("DuplicateStreams_rtl", "fork", NumChannels=6, NumOutputStreams=2, inputDataType="UINT4"),
+    ]
+    made = graph(units)
+    joined = [
+        (["a", "q"], ["sum"]), (["b"], ["q"]), (["sum", "cw"], ["y"]), (["x2", "bw"], ["b"]), (["x1", "aw"], ["a"]),
+        (["x"], ["x1", "x2"]),
+    ]  # fmt: skip
+    for each, (inputs, outputs) in zip(made.graph.node, joined, strict=True):
+        each.input[:], each.output[:] = inputs, outputs
+    made.graph.input[0].name, made.graph.output[0].name = "x", "y"
+    memories = [
+        weights("a", 6, 4, 4, 2, Tmr(4, 1)),
+        weights("b", 6, 4, 2, 3, Plain(4)),
+        weights("c", 4, 3, 1, 4, Plain(4)),
+    ]
+    return made, memories
+
+
+def test_a_fork_and_a_join_are_run_and_faults_in_either_branch_are_exact():
+    """Golden equals numpy; with every single fault, and pairs in both branches, the cache equals a fresh engine."""
+    rng = np.random.default_rng(3)
+    made, memories = fork_and_join()
+    design = manifest(memories, ((6,), "UINT4"), ((3,), "INT16"))
+    tensors = {memory.name: rng.integers(-8, 8, memory.shape) for memory in design.memories}
+    stored = {memory.name: memory.image(words_of(tensors[memory.name], 4)) for memory in design.memories}
+    engine = HardwareEngine(made, design, stored)
+    images = rng.integers(0, 16, (30, 6))
+    images[::3] = 0  # no fault in a or b changes these
+    golden = engine.infer(images)
+    expected = (images @ tensors["a.weight"] + images @ tensors["b.weight"]) @ tensors["c.weight"]
+    assert np.array_equal(golden, expected)
+    faults = [
+        Fault(memory.name, word, bit)
+        for memory in design.memories
+        for word in range(memory.depth)
+        for bit in range(memory.width)
+    ]
+    rng.shuffle(faults)
+    changed = 0
+    for group in [[fault] for fault in faults] + [faults[at : at + 3] for at in range(0, 60, 3)]:
+        for fault in group:
+            engine.inject(fault)
+        now = {m.name: np.array([segments_of(engine.read(m.name, w), m.segments) for w in range(m.depth)], np.uint32)
+               for m in design.memories}  # fmt: skip
+        got = engine.infer(images)
+        assert np.array_equal(got, HardwareEngine(made, design, now).infer(images)), group
+        changed += not np.array_equal(got, golden)
+        for fault in group:
+            engine.restore(fault)
+    assert changed > len(faults) // 2
+
+
+def test_a_batch_in_parts_is_a_batch(monkeypatch):
+    """Whatever fits and is kept: results are those of the whole batch at once, with faults and without."""
+    rng = np.random.default_rng(4)
+    made, memories = fork_and_join()
+    design = manifest(memories, ((6,), "UINT4"), ((3,), "INT16"))
+    stored = {memory.name: scrambled(memory, rng) for memory in design.memories}
+    images = rng.integers(0, 16, (23, 6))
+    whole = HardwareEngine(made, design, stored)
+    size = read_graph(made, design).bytes_per_image
+    assert size == 6 + 2 * 6 + 2 * (2 * 4) + 2 * 4 + 2 * 3  # bytes of x, its copies, a and b, the sum, and the output
+    fault = Fault("b.weight", 1, 3)
+    before = whole.infer(images)
+    whole.inject(fault)
+    after = whole.infer(images)
+    for part, kept in ((1, 1), (5 * size, 1), (5 * size, 12 * size), (100 * size, 10 * size), (size, 100 * size)):
+        monkeypatch.setattr(executor, "PART_BYTES", part)
+        monkeypatch.setattr(executor, "KEPT_BYTES", kept)
+        engine = HardwareEngine(made, design, stored)
+        assert np.array_equal(engine.infer(images), before)
+        engine.inject(fault)
+        assert np.array_equal(engine.infer(images), after)
+        assert engine.infer(images[:0]).shape == (0, 3)

@@ -70,6 +70,20 @@ def test_a_dense_layer_behind_a_flattened_map(simd):
     assert np.array_equal(found.index, mvau_by_hand(matrix, 5, simd))
 
 
+@pytest.mark.parametrize("simd", [1, 2, 3, 9, 27])
+def test_a_transposed_convolution_turns_its_kernel(simd):
+    """Rows run (kh, kw, ic) over the kernel turned by 180 degrees: spatial digits count down."""
+    shape = (3, 4, 3, 3)  # (inputs, outputs, height, width)
+    matrix = np.arange(math.prod(shape)).reshape(shape)[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(27, 4)
+    turned = [(size, -stride) for size, stride in radix(shape, (2, 3))] + radix(shape, (0,))
+    if simd == 2:
+        with pytest.raises(ManifestError, match="^lanes must divide digits of sizes"):
+            mvau_map(radix(shape, (1,)), turned, 2, simd)
+        return
+    found = mvau_map(radix(shape, (1,)), turned, 2, simd)
+    assert np.array_equal(found.index, mvau_by_hand(matrix, 2, simd))
+
+
 def test_copies_and_holes():
     """4 thresholds a row of 3 lanes, each lane a copy; every fourth row is a hole, and so is a fourth lane."""
     found = IndexMap(8, 4, 6, (Axis(2, 4, 3), Axis(3, 1, 1)), (Axis(3, 1, 0),))
@@ -97,8 +111,8 @@ def test_one_word_and_one_lane():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: Axis(0, 1, 1), r"^an axis must be size >= 1, step >= 0, stride >= 0, got Axis\(size=0,"),
-        (lambda: Axis(1, -1, 1), r"^an axis must be size >= 1, step >= 0, stride >= 0, got Axis\("),
+        (lambda: Axis(0, 1, 1), r"^an axis must be size >= 1, step >= 0, got Axis\(size=0,"),
+        (lambda: Axis(1, -1, 1), r"^an axis must be size >= 1, step >= 0, got Axis\(size=1, step=-1"),
         (lambda: IndexMap(2, 1, 3, (Axis(3, 1, 1),), ()), r"^word_axes must stay below 2 words, got 2; check"),
         (lambda: IndexMap(1, 2, 3, (), (Axis(3, 1, 1),)), r"^lane_axes must stay below 2 lanes, got 2; check"),
         (

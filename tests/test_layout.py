@@ -10,7 +10,7 @@ import pytest
 
 from bitward.errors import FormatError
 from bitward.layout import MIN_COPY_DISTANCE, BeatLayout, WordLayout
-from bitward.schemes import Plain, Tmr
+from bitward.schemes import Plain, Secded, Tmr
 from bitward.words import beat_of, flip, from_bits, to_ints
 
 SCHEMES = [
@@ -26,6 +26,7 @@ SCHEMES = [
     Tmr(32, 1),
 ]
 LAYOUTS = [BeatLayout(scheme, lanes) for scheme in SCHEMES for lanes in (1, 2, 3, 4, 5, 8, 27)]
+CODES = [BeatLayout(Secded(bits, lanes), lanes) for bits, lanes in [(1, 1), (4, 1), (4, 6), (8, 27), (3, 5)]]
 
 
 def beat_by_hand(layout):
@@ -33,7 +34,7 @@ def beat_by_hand(layout):
     bits, voted, lanes = layout.scheme.bits, layout.scheme.voted, layout.lanes
     others = [(lane, bit) for lane in range(lanes) for bit in range(bits - voted)]
     if voted == 0:
-        return others
+        return others + [(-1, bits + check) for check in range(layout.scheme.check_bits)]
     gap = max(0, 4 - lanes * voted)
     starts = (bits - voted, bits, bits + voted)
     beat = []
@@ -44,14 +45,16 @@ def beat_by_hand(layout):
     return beat + others
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *CODES], ids=str)
 def test_every_bit_lies_where_the_rule_says(layout):
     beat = beat_by_hand(layout)
     assert layout.width == len(beat)
-    assert [None if lane < 0 else (lane, bit) for lane, bit in layout.owner.tolist()] == beat
+    assert [None if bit < 0 else (lane, bit) for lane, bit in layout.owner.tolist()] == beat
     assert layout.dead.tolist() == [at for at, slot in enumerate(beat) if slot is None]
     for at, slot in enumerate(beat):
-        assert slot is None or layout.position[slot] == at
+        lane, bit = slot or (-1, -1)
+        assert lane < 0 or layout.position[slot] == at
+        assert lane >= 0 or bit < 0 or layout.check_position[bit - layout.scheme.lane_bits] == at
 
 
 @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout.scheme.voted], ids=str)
@@ -78,6 +81,52 @@ def test_pack_and_unpack(layout):
             for bit in range(scheme.stored_bits)
         )
         assert beat_of(segments[row]) == expected
+
+
+@pytest.mark.parametrize("bits", [*range(1, 9), 12, 16, 24, 32])
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 7, 16])
+def test_no_burst_of_four_meets_two_copies_of_a_bit(bits, lanes):
+    """Weights, biases and thresholds (a row is one threshold: one lane), the top bit, some and all bits voted."""
+    for voted in {1, 2, bits // 2, bits} & set(range(1, bits + 1)):
+        layout = BeatLayout(Tmr(bits, voted), lanes)
+        lane, bit = layout.owner[:, 0], np.array([layout.scheme.origin(max(b, 0))[1] for b in layout.owner[:, 1]])
+        for start in range(max(1, layout.width - MIN_COPY_DISTANCE + 1)):
+            live = [at for at in range(start, min(start + MIN_COPY_DISTANCE, layout.width)) if lane[at] >= 0]
+            hit = [(lane[at], bit[at]) for at in live]
+            assert len(set(hit)) == len(hit)
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, *CODES, WordLayout(Tmr(4, 1)), WordLayout(Secded(4, 1))], ids=str)
+def test_rows_are_encoded_and_read(layout):
+    scheme = layout.scheme
+    rng = np.random.default_rng(0)
+    words = from_bits(rng.integers(0, 2, (3, layout.lanes, scheme.bits)))
+    rows = layout.encode(words)
+    assert rows.shape == (3, layout.segments)
+    assert np.array_equal(layout.decode(rows), words)
+    assert not layout.corrected(rows).any() and not layout.detected(rows).any()
+    if not scheme.check_bits:
+        assert np.array_equal(rows, layout.pack(scheme.encode(words)))
+    for at in range(layout.width):
+        struck = rows.copy()
+        struck[1, at // 32] ^= np.uint32(1 << at % 32)
+        lane, stored_bit = layout.owner[at].tolist()
+        masked = stored_bit < 0 or stored_bit in scheme.masked_bits
+        expected = words.copy()
+        if not masked:
+            expected[1, lane] = flip(words[1, lane], scheme.bits, stored_bit)
+        assert np.array_equal(layout.decode(struck), expected)
+        assert layout.corrected(struck).tolist() == [False, masked and stored_bit >= 0, False]
+        assert not layout.detected(struck).any()
+
+
+def test_two_upsets_of_a_code_are_detected_in_their_row_alone():
+    layout = BeatLayout(Secded(4, 6), 6)
+    rows = layout.encode(np.full((3, 6), 9, np.uint8))
+    rows[2, 0] ^= np.uint32(0b11)
+    assert layout.detected(rows).tolist() == [False, False, True]
+    assert not layout.corrected(rows).any()
+    assert layout.decode(rows)[2].tolist() == [9 ^ 0b11, 9, 9, 9, 9, 9]
 
 
 def test_a_plain_beat_is_finn_s():
@@ -122,6 +171,19 @@ def test_a_software_word_is_numbered_as_its_scheme_numbers_it():
     [
         (lambda: BeatLayout(Plain(4), 0), r"^lanes must be a whole number from 1, got 0;"),
         (lambda: BeatLayout(Plain(4), 1.5), r"^lanes must be a whole number from 1, got 1\.5;"),
+        (
+            lambda: BeatLayout(Secded(4, 3), 2),
+            r"^lanes must be those that the scheme checks together, 3, got 2; take scheme\.over\(lanes\)$",
+        ),
+        (lambda: WordLayout(Secded(4, 3)), r"^lanes must be those that the scheme checks together, 3, got 1;"),
+        (
+            lambda: BeatLayout(Secded(4, 2), 2).pack(np.zeros((1, 2), np.uint8)),
+            r"^a scheme must have no check bits to pack its words, got Secded\(bits=4, lanes=2\); use encode$",
+        ),
+        (
+            lambda: BeatLayout(Plain(4), 2).encode(np.zeros((1, 3), np.uint8)),
+            r"^words must have shape \(rows, 2\), got \(1, 3\);",
+        ),
         (lambda: WordLayout(Plain(4), 2), r"^lanes must be 1 in a software-only memory, got 2;"),
         (
             lambda: BeatLayout(Plain(4), 2).pack(np.zeros((1, 3), np.uint8)),

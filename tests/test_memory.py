@@ -14,7 +14,7 @@ from bitward.formats import Float32, Int
 from bitward.indexmap import Axis, mvau_axes, radix
 from bitward.layout import BeatLayout
 from bitward.manifest import Hardware, Memory, Stratum
-from bitward.schemes import Plain, Tmr
+from bitward.schemes import CHECK, Plain, Secded, Tmr
 from bitward.words import beat_of, flip, segments_of
 
 
@@ -44,8 +44,13 @@ MEMORIES = [
     thresholds(Plain(8)),
     thresholds(Tmr(24, 24)),
     Memory("soft", "conv", "conv.weight", "weight", (2, 3), Float32(), Tmr(32, 1)),
+    dense(2, 3, Secded(4, 6)),
+    dense(1, 1, Secded(8, 1)),
+    thresholds(Secded(8, 3)),
+    Memory("soft-code", "conv", "conv.weight", "weight", (2, 3), Float32(), Secded(32, 1)),
 ]
 IDS = ["plain", "msb", "one-lane", "depth-1", "thresholds", "thresholds-tmr", "software"]
+IDS += ["secded", "secded-one-lane", "secded-thresholds", "secded-software"]
 every_memory = pytest.mark.parametrize("memory", MEMORIES, ids=IDS)
 
 
@@ -77,10 +82,15 @@ def test_every_bit_is_the_bit_that_locate_says(memory):
     for word, bit in itertools.product(range(memory.depth), range(memory.width)):
         found = memory.locate(word, bit)
         expected = stored.copy()
-        if not found.dead:
+        if not found.dead and found.copy == CHECK:
+            live += 1
+            assert (found.index, found.replica) == (-1, -1)
+            assert memory.scheme.origin(int(found.stored_bit)) == (CHECK, found.bit)
+            assert [word, bit] in memory.members(int(found.stored_bit)).tolist()
+        elif not found.dead:
             live += 1
             at = (found.replica, *np.unravel_index(found.index, memory.shape))
-            expected[at] = flip(stored[at], memory.scheme.stored_bits, int(found.stored_bit))
+            expected[at] = flip(stored[at], memory.scheme.lane_bits, int(found.stored_bit))
             assert memory.scheme.origin(int(found.stored_bit)) == (found.copy, found.bit)
             place = memory.places(found.index)[found.replica, found.stored_bit]
             assert place.tolist() == [word, bit]
@@ -97,7 +107,7 @@ def test_every_bit_is_the_bit_that_locate_says(memory):
 def test_locate_and_live_take_whole_arrays(memory):
     words, bits = np.indices((memory.depth, memory.width))
     found = memory.locate(words, bits)
-    assert np.array_equal(memory.live(words, bits), found.index >= 0)
+    assert np.array_equal(memory.live(words, bits), found.stored_bit >= 0)
     for word, bit in [(0, 0), (memory.depth - 1, memory.width - 1)]:
         one = memory.locate(word, bit)
         assert one.index == found.index[word, bit]
@@ -159,6 +169,40 @@ def test_any_voted_bit_is_masked_and_no_other():
             assert same == (stored_bit in memory.scheme.masked_bits)
 
 
+@every_memory
+def test_a_masked_upset_is_not_read_and_another_is(memory):
+    """What the scheme promises of a stored bit holds in the memory: every live bit, one by one."""
+    image = memory.image(random_words(memory))
+    golden = memory.words(image)
+    for stored_bit in range(memory.scheme.stored_bits):
+        for word, bit in memory.members(stored_bit)[:12].tolist():
+            same = np.array_equal(memory.words(upset(image, word, bit)), golden)
+            assert same == (stored_bit in memory.scheme.masked_bits)
+
+
+def test_check_bits_are_the_rows():
+    memory = dense(2, 3, Secded(4, 6))
+    assert (memory.depth, memory.width, memory.segments) == (4, 24 + 6, 1)
+    assert memory.population == 4 * 30
+    assert [stratum.size for stratum in memory.strata] == [24] * 4 + [4] * 6
+    assert memory.members(4).tolist() == [[row, 24] for row in range(4)]
+    assert memory.members(9, [2, 0]).tolist() == [[2, 29], [0, 29]]
+    assert memory.places(0).shape == (1, 4, 2)
+    found = memory.locate(1, [23, 24, 29])
+    assert (found.index >= 0).tolist() == [True, False, False]
+    assert (found.copy.tolist(), found.bit.tolist()) == ([0, CHECK, CHECK], [3, 0, 5])
+    assert not found.dead.any()
+
+
+def test_check_bits_of_rows_that_hold_nothing_are_dead():
+    memory = thresholds(Secded(8, 3))
+    check = memory.layout.check_position
+    assert not memory.live(3, check).any()  # no threshold in this row
+    assert not memory.live(6, check).any()  # an unused row
+    assert memory.live(0, check).all()
+    assert memory.population == 5 * 2 * 8 + 5 * len(check)
+
+
 def test_a_wrong_index_map_reads_other_values():
     """The negative control of every comparison across targets."""
     memory = dense(2, 3, Plain(4))
@@ -169,7 +213,7 @@ def test_a_wrong_index_map_reads_other_values():
 
 
 HARDWARE = dense(2, 3, Plain(4)).hardware
-SOFT = MEMORIES[-1]
+SOFT = MEMORIES[IDS.index("software")]
 
 
 @pytest.mark.parametrize(

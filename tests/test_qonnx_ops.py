@@ -48,3 +48,45 @@ def test_qonnx_knows_its_shape_and_type(signed, name):
     assert model.get_tensor_shape("read") == [3, 5]
     assert model.get_tensor_datatype("read") == DataType[name]
     assert getCustomOp(model.graph.node[0]).verify_node() == []
+
+
+# -- biases ------------------------------------------------------------------------------------------------------------
+
+
+def bias_model(shape, bits, opset=11):
+    """A graph of one voter of biases, the shape of its result still to be found."""
+    node = helper.make_node("BiasTmr", ["copies"], ["read"], domain="bitward.qonnx_ops", layer="fc", bits=bits)
+    inputs = [helper.make_tensor_value_info("copies", TensorProto.FLOAT, (3, *shape))]
+    outputs = [helper.make_tensor_value_info("read", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([node], "biases", inputs, outputs)
+    made = qonnx_make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    return ModelWrapper(made).transform(InferShapes())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_every_three_copies_of_a_bias_are_read_as_two_of_them_say(bits):
+    copies = np.stack(np.meshgrid(*[np.arange(2**bits)] * 3)).reshape(3, -1)
+    model = bias_model(copies.shape[1:], bits)
+    read = execute_onnx(model, {"copies": copies.astype(np.float32)})["read"]
+    expected = []
+    for words in copies.T.tolist():
+        text = "".join("01"[sum(word >> bit & 1 for word in words) > 1] for bit in reversed(range(bits)))
+        expected.append(int(text, 2) - (2**bits if text[0] == "1" else 0))
+    assert read.dtype == np.float32 and read.tolist() == expected
+
+
+@pytest.mark.parametrize("bits", [2, 8, 13, 21, 22, 24])
+def test_biases_of_every_width_are_stored_and_read_back(bits):
+    """Up to 72 stored bits: words of two limbs among them."""
+    values = np.array([-(2 ** (bits - 1)), -1, 0, 1, 2 ** (bits - 1) - 1])
+    op = getCustomOp(bias_model((5,), bits).graph.node[0])
+    copies = op.store(values)
+    assert copies.shape == (3, 5) and (copies == copies[0]).all()
+    assert op.read(copies).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_qonnx_knows_shape_and_type_of_biases(opset):
+    model = bias_model((1, 7), 9, opset).transform(InferDataTypes())
+    assert model.get_tensor_shape("read") == [1, 7]
+    assert model.get_tensor_datatype("read") == DataType["INT9"]

@@ -10,7 +10,7 @@ import pytest
 
 from bitward.errors import FormatError
 from bitward.formats import Float32
-from bitward.schemes import Plain, Scheme, Tmr, scheme_from_dict
+from bitward.schemes import CHECK, Plain, Scheme, Secded, Tmr, scheme_from_dict
 from bitward.words import all_words, flip, from_ints, to_bits, to_ints
 
 SMALL = [Tmr(bits, voted) for bits in range(1, 7) for voted in range(bits + 1)] + [Tmr(8, 2), Tmr(8, 8)]
@@ -113,10 +113,112 @@ def test_words_keep_their_shape():
     assert Tmr(4, 1).encode(np.uint8(8)) == 0b11_1000
 
 
-@pytest.mark.parametrize("scheme", [Plain(4), Tmr(4, 1)], ids=str)
+# ---- SEC-DED: whole beats -----------------------------------------------------------------------------------
+CODES = [Secded(bits, lanes) for bits in (1, 2, 3, 4, 8) for lanes in (1, 2, 3, 8)] + [Secded(100, 1), Secded(70, 2)]
+WIDE_CODES = [Secded(8, 30), Secded(8, 144)]
+
+
+def hamming(data):
+    """The beat by the book, from a list of data bits: places numbered from 1, check bits at powers of two, parity."""
+    place, places, left = 1, {}, list(data)
+    while left:
+        places[place] = 0 if place & place - 1 == 0 else left.pop(0)
+        place += 1
+    checks = {at: 0 for at in places if at & at - 1 == 0}
+    for at in checks:
+        checks[at] = sum(bit for number, bit in places.items() if number & at) % 2
+    beat = [*data, *checks.values()]
+    return [*beat, sum(beat) % 2]
+
+
+def beats_of(scheme, count=4):
+    """Some rows of words, and the beats that store them."""
+    pool = sample(scheme.bits)
+    shape = (scheme.lanes, *pool.shape[1:])
+    words = np.stack([np.resize(np.roll(pool, shift, axis=0), shape) for shift in range(count)])
+    return words, scheme.encode(words)
+
+
+@pytest.mark.parametrize("scheme", [*CODES, *WIDE_CODES], ids=str)
+def test_a_beat_is_the_books_extended_hamming_code(scheme):
+    words, beats = beats_of(scheme)
+    data = to_bits(words, scheme.bits).reshape(len(words), -1)
+    assert beats.tolist() == [hamming(row.tolist()) for row in data]
+    assert beats.shape[1] == scheme.data_bits + scheme.check_bits
+    assert np.array_equal(scheme.decode(beats), words)
+    assert scheme.decode(beats).dtype == words.dtype
+    assert not scheme.corrected(beats).any() and not scheme.detected(beats).any()
+
+
+@pytest.mark.parametrize("scheme", CODES, ids=str)
+def test_any_one_upset_is_corrected_and_flagged(scheme):
+    words, beats = beats_of(scheme)
+    for at in range(beats.shape[1]):
+        struck = beats.copy()
+        struck[:, at] ^= 1
+        assert np.array_equal(scheme.decode(struck), words)
+        assert scheme.corrected(struck).all() and not scheme.detected(struck).any()
+
+
+@pytest.mark.parametrize("scheme", CODES, ids=str)
+def test_any_two_upsets_are_detected_and_left_as_they_are(scheme):
+    words, beats = beats_of(scheme, 1)
+    data = to_bits(words, scheme.bits).reshape(1, -1)
+    for pair in itertools.combinations(range(beats.shape[1]), 2):
+        struck = beats.copy()
+        struck[:, pair] ^= 1
+        assert scheme.detected(struck).all() and not scheme.corrected(struck).any()
+        read = to_bits(scheme.decode(struck), scheme.bits).reshape(1, -1)
+        assert np.flatnonzero((read ^ data)[0]).tolist() == [at for at in pair if at < scheme.data_bits]
+
+
+def test_three_upsets_can_be_taken_for_one():
+    """The limit of the code, as it must be: three upsets of distance 4 look like one other."""
+    scheme = Secded(4, 1)
+    beat = scheme.encode(np.array([0], np.uint8))
+    beat[:3] ^= 1  # numbers 3, 5, 6: their exclusive or is 0, the parity bit's
+    assert scheme.corrected(beat) and not scheme.detected(beat)
+    assert scheme.decode(beat).tolist() == [0b0111]
+
+
+def test_numbers_that_no_bit_answers_for_are_detected():
+    """Three upsets that point behind the last number of a shortened code."""
+    scheme = Secded(2, 4)  # 8 data bits: numbers 3 to 12 of 15
+    beat = scheme.encode(np.zeros(4, np.uint8))
+    beat[[0, 7, 8]] ^= 1  # 3 ^ 12 ^ 1 = 14
+    assert scheme.detected(beat) and not scheme.corrected(beat)
+
+
+def test_the_bits_of_a_beat_have_their_names():
+    scheme = Secded(4, 6)
+    assert (scheme.data_bits, scheme.check_bits, scheme.stored_bits, scheme.lane_bits) == (24, 6, 10, 4)
+    assert scheme.masked_bits == tuple(range(10))
+    assert [scheme.origin(bit) for bit in (0, 3, 4, 9)] == [(0, 0), (0, 3), (CHECK, 0), (CHECK, 5)]
+    assert (Tmr(4, 1).check_bits, Tmr(4, 1).lane_bits) == (0, 6)
+    assert (Tmr(4, 1).over(6), scheme.over(2)) == (Tmr(4, 1), Secded(4, 2))
+
+
+@pytest.mark.parametrize(
+    "scheme", [Plain(4), Tmr(4, 1), Tmr(24, 24), Tmr(40, 40), Secded(4, 3), Secded(70, 3)], ids=str
+)
+def test_beats_are_what_words_are(scheme):
+    words = np.stack([sample(scheme.bits)[:3], sample(scheme.bits)[3:6]])
+    beats = scheme.to_beats(words)
+    assert beats.shape == (2, 3 * scheme.lane_bits + scheme.check_bits)
+    if not scheme.check_bits:
+        assert np.array_equal(beats, to_bits(scheme.encode(words), scheme.stored_bits).reshape(2, -1))
+    assert np.array_equal(scheme.from_beats(beats).words, words)
+    beats[1, scheme.bits - 1] ^= 1  # the top bit of lane 0
+    reading = scheme.from_beats(beats)
+    assert np.array_equal(reading.words, words) == (scheme != Plain(4))
+    assert reading.corrected.tolist() == [False, scheme != Plain(4)]
+    assert reading.detected.tolist() == [False, False]
+
+
+@pytest.mark.parametrize("scheme", [Plain(4), Tmr(4, 1), Secded(4, 6)], ids=str)
 def test_json_round_trip(scheme):
     assert scheme_from_dict(scheme.to_dict()) == scheme
-    assert set(Scheme.kinds) == {"plain", "tmr"}
+    assert set(Scheme.kinds) == {"plain", "tmr", "secded"}
 
 
 def test_json_is_what_the_contract_says():
@@ -135,6 +237,23 @@ def test_json_is_what_the_contract_says():
         (lambda: Plain(4).decode([16]), r"^stored words must be words of 4 bits, got 16;"),
         (lambda: Tmr(4, 1).origin(6), r"^stored_bit must be 0 to 5 under Tmr\(bits=4, voted=1\), got 6;"),
         (lambda: Plain(4).origin(-1), r"^stored_bit must be 0 to 3 under Plain\(bits=4\), got -1;"),
+        (lambda: Secded(0, 1), r"^Secded must be 1 to 128 bits wide, got 0;"),
+        (lambda: Secded(4, 0), r"^Secded\.lanes must be a whole number from 1, got 0; a beat holds PE\*SIMD words$"),
+        (lambda: Secded(4, True), r"^Secded\.lanes must be a whole number from 1, got True;"),
+        (
+            lambda: Secded(4, 2).encode([1, 2, 3]),
+            r"^words must be of shape \(\.\.\., 2\) under Secded\(.*, got \(3,\);",
+        ),
+        (lambda: Secded(4, 2).encode([1, 16]), r"^words must be words of 4 bits, got 16;"),
+        (
+            lambda: Secded(4, 2).decode(np.zeros(12, np.uint8)),
+            r"^beats must be uint8 bits of shape \(\.\.\., 13\) under Secded\(.*, got uint8 of shape \(12,\);",
+        ),
+        (
+            lambda: Secded(4, 2).decode(np.full(13, 2, np.uint8)),
+            r"^beats must be uint8 bits of shape \(\.\.\., 13\) under",
+        ),
+        (lambda: Secded(4, 2).origin(9), r"^stored_bit must be 0 to 8 under Secded\(bits=4, lanes=2\), got 9;"),
         (lambda: scheme_from_dict({"name": "tmr", "bits": 4}), r"^scheme must have the key 'voted', got \['bits'\];"),
         (
             lambda: scheme_from_dict({"name": "tnr"}),

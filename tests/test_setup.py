@@ -59,7 +59,7 @@ def test_setup_makes_both_environments_once(checkout):
     assert checkout.calls() == [
         "python3.11 -m venv .venv",
         f".venv/bin/python {pip} -e .[engine,train,build,dev]",
-        f".venv/bin/python {pip} --no-deps finn-plus==1.6.1",
+        f".venv/bin/python {pip} --no-deps finn-plus==1.6.1 hls4ml==1.3.0",
         "python3.11 -m venv .venv-board",
         f".venv-board/bin/python {pip} -e .[board]",
     ]
@@ -94,7 +94,7 @@ def test_a_missing_python_is_one_sentence(checkout):
 def test_help_is_the_default_and_names_every_target(checkout, command):
     out = checkout.run(*command).stdout
     assert checkout.calls() == []
-    targets = ["help", "setup", "demo", "test", "test-all", "lint", "bitstream", "clean"]
+    targets = ["help", "setup", "demo", "test", "test-all", "lint", "proofs", "bitstream", "clean"]
     assert [line.split()[0] for line in out.splitlines()] == targets
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from qonnx.core.modelwrapper import ModelWrapper
 from rich.progress import Progress
 from torch import nn
 
-from bitward.datasets import load_dataset
+from bitward.datasets import Dataset, Examples, load_dataset
 from bitward.errors import ConfigError, ModelError, OutputError
 from bitward.networks import find_network, network_names
 from bitward.rewrites import find_layers, negative_scales, read_weights
 from bitward.train import DEFAULT_SEEDS, Recipe, export_network, train_network
-from bitward.train._foldable import keep_negatable, normed_layers
+from bitward.train._checkpoints import _code, fingerprint, float_fingerprint
+from bitward.train._foldable import LEAST_GAMMA, keep_negatable, keep_positive, normed_layers
+from bitward.train._loop import Loop, shifted_and_flipped
 from bitward.train.training import accuracy, restore
 
 SHORT = Recipe(epochs=1, batch_size=256)
@@ -93,10 +96,16 @@ def test_counts_of_a_recipe_are_whole(name, value):
         Recipe(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "float_learning_rate"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_the_learning_rate_is_positive(value):
-    with pytest.raises(ConfigError, match=r"^Recipe\.learning_rate must be above 0, got .*; leave it out"):
-        Recipe(learning_rate=value)
+def test_the_learning_rate_is_positive(name, value):
+    with pytest.raises(ConfigError, match=rf"^Recipe\.{name} must be above 0, got .*; leave it out"):
+        Recipe(**{name: value})
+
+
+def test_float_epochs_are_whole():
+    with pytest.raises(ConfigError, match=r"^Recipe\.float_epochs must be a whole number of at least 0, got -1;"):
+        Recipe(float_epochs=-1)
 
 
 def integers(layer):
@@ -106,14 +115,36 @@ def integers(layer):
 
 
 @pytest.mark.parametrize("name", network_names())
+def test_every_batch_norm_is_with_the_layer_before_it(name):
+    model = find_network(name).build()
+    pairs = list(normed_layers(model))
+    norms = [layer for layer in model.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    assert [norm for _, norm in pairs] == norms
+    for layer, norm in pairs:
+        assert layer.out_channels == norm.num_features if hasattr(layer, "out_channels") else layer.out_features
+
+
+@pytest.mark.parametrize("name", [name for name in network_names() if find_network(name).gammas == "positive"])
+def test_positive_means_positive(name):
+    """A gamma that fell to 0 or below is raised just above it; the others and all weights stay."""
+    torch.manual_seed(0)
+    pairs = list(normed_layers(find_network(name).build()))
+    for layer, norm in pairs:
+        with torch.no_grad():
+            norm.weight.normal_()
+            norm.weight[0] = 0
+        gammas, weights = norm.weight.clone(), layer.weight.clone()
+        keep_positive(pairs)
+        assert torch.equal(norm.weight, gammas.clamp(min=LEAST_GAMMA)) and norm.weight.min() == LEAST_GAMMA
+        assert torch.equal(layer.weight, weights)
+
+
+@pytest.mark.parametrize("name", [name for name in network_names() if find_network(name).gammas == "both"])
 def test_negatable_means_negatable(name):
     """Whatever the weights: no lowest value where gamma is negative; other channels as they were."""
     torch.manual_seed(0)
     network = find_network(name)
-    model = network.build()
-    pairs = list(normed_layers(model))
-    norms = [layer for layer in model.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
-    assert [norm for _, norm in pairs] == norms
+    pairs = list(normed_layers(network.build()))
     lowest = -(2 ** (network.weight_bits - 1))
     for layer, norm in pairs:
         with torch.no_grad():
@@ -157,7 +188,9 @@ def test_equal_runs_export_equal_bytes(short_run, tmp_path):
 
 
 def test_an_export_that_answers_otherwise_is_refused(short_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("bitward.train.export.execute", lambda model, images: np.eye(360, 10, dtype=np.float32) * 9)
+    monkeypatch.setattr(
+        "bitward.train.export.execute_images", lambda model, images: np.eye(360, 10, dtype=np.float32) * 9
+    )
     with pytest.raises(ModelError, match=r"^the exported digits_mlp must answer as torch does .* this is a fault"):
         export_network(short_run[0], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -167,6 +200,166 @@ def test_a_folder_that_cannot_be_made_is_said(short_run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"^.*file/models must be "):
         export_network(short_run[0], tmp_path / "file" / "models")
+
+
+# ---- from a float network -------------------------------------------------------------------------------------------
+
+TWO_STAGES = Recipe(epochs=2, batch_size=16, float_epochs=2, float_learning_rate=0.01, augment=True)
+
+
+def few_pictures():
+    """A dataset of CIFAR-10's shape, random, and small."""
+
+    def examples(seed, count):
+        random = np.random.default_rng(seed)
+        return Examples(random.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), random.integers(0, 10, count))
+
+    parts = [partial(examples, 0, 48), partial(examples, 1, 8)]
+    return Dataset("cifar10", "random", "48 train, 8 test", 10, 8, (3, 32, 32), *parts, by_path=True)
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """What networks for CIFAR-10 are trained on here."""
+    dataset = few_pictures()
+    monkeypatch.setattr("bitward.train.training.load_dataset", lambda name, data: dataset)
+    monkeypatch.setattr("bitward.train.export.load_dataset", lambda name, data: dataset)
+    return dataset
+
+
+def trained(cache=None, progress=None, name="vgg_cifar", recipe=TWO_STAGES):
+    """Its one seed."""
+    return train_network(name, recipe=recipe, cache=cache, progress=progress).results[0]
+
+
+def test_members_of_a_family_start_from_one_float_network(pictures, tmp_path):
+    first = trained(tmp_path)
+    assert first.float_accuracy is not None
+    saved = {path.name.split("-seed")[0]: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(saved) == {"vgg-float", "vgg_cifar"}
+    second = trained(tmp_path, name="vgg_cifar_w2")
+    assert second.float_accuracy == first.float_accuracy
+    again = {path.name.split("-seed")[0]: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(again) == {*saved, "vgg_cifar_w2"} and saved.items() <= again.items()
+    other = trained(tmp_path, recipe=replace(TWO_STAGES, float_epochs=1))
+    assert other.fingerprint != first.fingerprint and len(list(tmp_path.glob("vgg-float*"))) == 2
+
+
+class CutOff(Exception):
+    """A training that was killed."""
+
+
+class Ticking:
+    """A progress bar that kills the training after so many epochs."""
+
+    def __init__(self, epochs):
+        self.left = epochs
+
+    def add_task(self, *_, **__):
+        return 0
+
+    def advance(self, _, count=1):
+        self.left -= count
+        if self.left == 0:
+            raise CutOff
+
+
+def test_a_training_that_was_cut_off_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
+    """In either stage, with the weights that an uncut one has, bit by bit."""
+    monkeypatch.setattr("bitward.train._loop.SETTLED_STEPS", 0)
+    monkeypatch.setattr("bitward.train._loop.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("bitward.networks._quantizers.STATISTICS_STEPS", 2)  # an epoch has 3 steps
+    recipe = replace(TWO_STAGES, float_epochs=3, epochs=3)
+    whole = trained(tmp_path / "whole", recipe=recipe)
+    for epochs in (2, 5):
+        with pytest.raises(CutOff):
+            trained(tmp_path / "cut", Ticking(epochs), recipe=recipe)
+        assert len(list((tmp_path / "cut").glob("*.unfinished"))) == 1
+    steps = []
+    monkeypatch.setattr("bitward.train._loop.Loop._step", counted(steps))
+    pieced = trained(tmp_path / "cut", recipe=recipe)
+    assert len(steps) == 2 * 3  # the epochs that were not saved, of 3 batches
+    assert not list((tmp_path / "cut").glob("*.unfinished"))
+    for name, tensor in whole.state.items():
+        assert torch.equal(tensor, pieced.state[name]), name
+
+
+def counted(steps):
+    """The step of a training loop, which leaves a mark in `steps`."""
+    step = Loop._step
+
+    def marked(self, *batch):
+        steps.append(len(batch))
+        step(self, *batch)
+
+    return marked
+
+
+def test_a_network_without_floats_refuses_a_float_recipe():
+    message = r"^Recipe\.float_epochs must be 0 for digits_mlp, which has no float network, got 1; leave it out$"
+    with pytest.raises(ConfigError, match=message):
+        train_network("digits_mlp", recipe=Recipe(epochs=1, float_epochs=1))
+
+
+def test_images_are_shifted_and_flipped_and_nothing_else():
+    images = torch.arange(1, 2 * 3 * 6 * 6 + 1).view(2, 3, 6, 6)
+    random = torch.Generator().manual_seed(3)
+    seen = set()
+    for _ in range(200):
+        for image, moved in zip(images, shifted_and_flipped(images, random), strict=True):
+            candidates = {
+                (down, right, flip): np.roll(padded(image, flip), (down, right), (1, 2))[:, 4:10, 4:10]
+                for down in range(-4, 5) for right in range(-4, 5) for flip in (False, True)
+            }  # fmt: skip
+            (how,) = [key for key, value in candidates.items() if np.array_equal(value, moved.numpy())]
+            seen.add(how)
+    assert len(seen) > 100 and {flip for *_, flip in seen} == {False, True}
+
+
+def padded(image, flip):
+    """The image, flipped or not, on black."""
+    whole = np.zeros((3, 14, 14), dtype=np.int64)
+    whole[:, 4:10, 4:10] = image.numpy()[:, :, :: -1 if flip else 1]
+    return whole
+
+
+def test_a_card_says_how_a_network_with_a_float_start_was_made(pictures, tmp_path):
+    run = train_network("vgg_cifar", recipe=TWO_STAGES)
+    text = export_network(run, tmp_path).with_suffix(".md").read_text()
+    for row in (
+        "| Input quantization | UINT8, 1x3x32x32 raw pixels; then times 2^-8 straight into the first layer |",
+        "| Activation quantization | UINT4 (6); one learned scale per tensor |",
+        f"| Top-1 of the float network | {run.exported.float_accuracy:.2%}, from whose weights it started |",
+        "| Top-1, other seeds | not measured: one seed was trained |",
+        "| File equals torch | top-1 on 8 of 8 test images; equal outputs, bit by bit |",
+        "| Made by | `bitward train vgg_cifar --data PATH`, then `bitward export vgg_cifar --data PATH` |",
+        "| Negative batch-norm gammas | none |",
+    ):
+        assert row in text
+    assert "float network first (SGD, Nesterov, one-cycle learning rate up to 0.01, 2 epochs), then quant" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "same"),
+    [
+        (replace(TWO_STAGES, learning_rate=0.5), True),
+        (replace(TWO_STAGES, float_optimizer="adam"), False),
+        (replace(TWO_STAGES, augment=False), False),
+    ],
+)
+def test_what_a_float_network_rests_on(pictures, recipe, same):
+    network = find_network("vgg_cifar")
+    one, other = (float_fingerprint(network, pictures, told, 0) for told in (TWO_STAGES, recipe))
+    assert (one == other) == same
+    assert fingerprint(network, pictures, TWO_STAGES, 0) != fingerprint(network, pictures, recipe, 0)
+
+
+def test_comments_and_docstrings_change_no_fingerprint(tmp_path):
+    first, second, third = (tmp_path / name for name in ("a.py", "b.py", "c.py"))
+    first.write_text('"""Said."""\ndef f():\n    """More."""\n    return 1  # one\n')
+    second.write_text('"""Otherwise."""\n\n\ndef f():\n    return 1\n')
+    third.write_text('"""Said."""\ndef f():\n    """More."""\n    return 2  # one\n')
+    assert _code(first) == _code(second) != _code(third)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A matrix-vector unit whose weights are stored words: memory (stored width, readable and writable over
-/// AXI-Lite) -> registered voter -> FINN's mvu_vvu_axi. With Voted = 0 there is no voter stage.
+/// A matrix-vector unit whose weights are stored words: bitward_weights -> FINN's mvu_vvu_axi.
 module bitward_mvau #(
   parameter  int unsigned Mw         = 1,        /// matrix width: inputs of a dot product
   parameter  int unsigned Mh         = 1,        /// matrix height: outputs
@@ -9,6 +8,7 @@ module bitward_mvau #(
   parameter  int unsigned Simd       = 1,        /// inputs taken in parallel
   parameter  int unsigned WeightBits = 4,        /// plain width of a weight
   parameter  int unsigned Voted      = 0,        /// voted top bits of a stored weight
+  parameter  bit          Secded     = 0,        /// a row is one SEC-DED codeword (then Voted must be 0)
   parameter  int unsigned ActBits    = 4,        /// width of an activation
   parameter  bit          ActSigned  = 0,        /// activations are signed
   parameter  int unsigned AccBits    = 16,       /// width of an accumulator
@@ -20,7 +20,10 @@ module bitward_mvau #(
   localparam int unsigned Copy       = Lanes * Voted,
   localparam int unsigned Free       = Lanes * (Voted > WeightBits ? 0 : WeightBits - Voted),
   localparam int unsigned Gap        = Voted == 0 || Copy >= 4 ? 0 : 4 - Copy,
-  localparam int unsigned Stored     = 3 * Copy + (Free > 2 * Gap ? Free : 2 * Gap),
+  localparam int unsigned PlainBits  = Lanes * WeightBits,
+  localparam int unsigned Hamming    = $clog2(PlainBits + 1 + $clog2(PlainBits + 1)),  // as in bitward_secded
+  localparam int unsigned Stored     = Secded ? PlainBits + Hamming + 1 :
+                                                3 * Copy + (Free > 2 * Gap ? Free : 2 * Gap),
   localparam int unsigned AddrBits   = $clog2(Depth * (2 ** $clog2((Stored + 31) / 32))) + 2,
   localparam int unsigned InBytes    = (Simd * ActBits + 7) / 8,
   localparam int unsigned OutBytes   = (Pe * AccBits + 7) / 8
@@ -51,62 +54,33 @@ module bitward_mvau #(
   output logic                  s_axilite_RVALID,
   input  logic                  s_axilite_RREADY,
   output logic [31:0]           s_axilite_RDATA,
-  output logic [1:0]            s_axilite_RRESP
+  output logic [1:0]            s_axilite_RRESP,
+
+  output logic                  corrected_o,     /// one cycle for each row used whose redundancy settled an upset
+  output logic                  detected_o       /// one cycle for each row used though known to be wrong
 );
 
   if (Pe == 0 || Simd == 0 || Mw % Simd != 0 || Mh % Pe != 0 || Mw == 0 || Mh == 0) begin : gen_bad_folding
     $error("bitward_mvau: Simd must divide Mw and Pe must divide Mh, got Mw=%0d Simd=%0d Mh=%0d Pe=%0d.",
            Mw, Simd, Mh, Pe);
   end
-  if (Voted > WeightBits) begin : gen_bad_voted
-    $error("bitward_mvau: Voted must be 0..WeightBits, got Voted=%0d WeightBits=%0d.", Voted, WeightBits);
-  end
+  localparam int unsigned PlainBytes = (PlainBits + 7) / 8;
 
-  localparam int unsigned StoredBytes = (Stored + 7) / 8;
-  localparam int unsigned PlainBits   = Lanes * WeightBits;
-  localparam int unsigned PlainBytes  = (PlainBits + 7) / 8;
+  logic                 weight_valid, weight_ready;
+  logic [PlainBits-1:0] weight;
 
-  logic                     stored_valid, stored_ready;
-  logic [8*StoredBytes-1:0] stored;
-
-  memstream_axi #(
-    .SETS(1), .DEPTH(Depth), .WIDTH(Stored), .INIT_FILE(InitFile), .RAM_STYLE(RamStyle)
-  ) i_memory (
-    .clk(ap_clk), .clk2x(ap_clk), .rst(!ap_rst_n),
-    .awready(s_axilite_AWREADY), .awvalid(s_axilite_AWVALID), .awprot('0), .awaddr(s_axilite_AWADDR),
-    .wready(s_axilite_WREADY), .wvalid(s_axilite_WVALID), .wdata(s_axilite_WDATA), .wstrb('1),
-    .bready(s_axilite_BREADY), .bvalid(s_axilite_BVALID), .bresp(s_axilite_BRESP),
-    .arready(s_axilite_ARREADY), .arvalid(s_axilite_ARVALID), .arprot('0), .araddr(s_axilite_ARADDR),
-    .rready(s_axilite_RREADY), .rvalid(s_axilite_RVALID), .rresp(s_axilite_RRESP), .rdata(s_axilite_RDATA),
-    .s_axis_0_tready(), .s_axis_0_tvalid('0), .s_axis_0_tdata('0),
-    .m_axis_0_tready(stored_ready), .m_axis_0_tvalid(stored_valid), .m_axis_0_tdata(stored)
+  bitward_weights #(
+    .Depth(Depth), .Lanes(Lanes), .WeightBits(WeightBits), .Voted(Voted), .Secded(Secded),
+    .InitFile(InitFile), .RamStyle(RamStyle)
+  ) i_weights (
+    .ap_clk, .ap_rst_n,
+    .s_axilite_AWVALID, .s_axilite_AWREADY, .s_axilite_AWADDR,
+    .s_axilite_WVALID, .s_axilite_WREADY, .s_axilite_WDATA,
+    .s_axilite_BVALID, .s_axilite_BREADY, .s_axilite_BRESP,
+    .s_axilite_ARVALID, .s_axilite_ARREADY, .s_axilite_ARADDR,
+    .s_axilite_RVALID, .s_axilite_RREADY, .s_axilite_RDATA, .s_axilite_RRESP,
+    .valid_o(weight_valid), .ready_i(weight_ready), .word_o(weight), .corrected_o, .detected_o
   );
-
-  logic                    weight_valid, weight_ready;
-  logic [8*PlainBytes-1:0] weight;
-
-  if (Voted == 0) begin : gen_plain
-    assign weight_valid = stored_valid;
-    assign stored_ready = weight_ready;
-    assign weight       = stored;
-  end else begin : gen_voter
-    logic [PlainBits-1:0] voted, word_q;
-    logic                 valid_q;
-
-    bitward_voter #(.NumWords(Lanes), .Bits(WeightBits), .Voted(Voted)) i_voter (
-      .stored_i(stored[Stored-1:0]), .word_o(voted)
-    );
-
-    assign stored_ready = weight_ready || !valid_q;
-    always_ff @(posedge ap_clk) begin
-      if (!ap_rst_n)         valid_q <= 1'b0;
-      else if (stored_ready) valid_q <= stored_valid;
-    end
-    always_ff @(posedge ap_clk) if (stored_ready) word_q <= voted;
-
-    assign weight_valid = valid_q;
-    assign weight       = (8*PlainBytes)'(word_q);
-  end
 
   mvu_vvu_axi #(
     .IS_MVU(1), .VERSION(DspVersion), .PUMPED_COMPUTE(0),
@@ -116,7 +90,7 @@ module bitward_mvau #(
     .NARROW_WEIGHTS(0), .SIGNED_ACTIVATIONS(ActSigned), .SEGMENTLEN(0)
   ) i_mvu (
     .ap_clk, .ap_clk2x(ap_clk), .ap_rst_n,
-    .s_axis_weights_tdata(weight), .s_axis_weights_tvalid(weight_valid), .s_axis_weights_tready(weight_ready),
+    .s_axis_weights_tdata((8*PlainBytes)'(weight)), .s_axis_weights_tvalid(weight_valid), .s_axis_weights_tready(weight_ready),
     .s_axis_input_tdata(in0_V_TDATA), .s_axis_input_tvalid(in0_V_TVALID), .s_axis_input_tready(in0_V_TREADY),
     .m_axis_output_tdata(out0_V_TDATA), .m_axis_output_tvalid(out0_V_TVALID), .m_axis_output_tready(out0_V_TREADY)
   );

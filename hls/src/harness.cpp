@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -22,6 +24,13 @@ constexpr uint64_t kBusTimeout = 100000;
 
 bool failed = false;
 std::string failure;
+
+/// What a queue told of itself at a reset (bitward_fifo.sv, BITWARD_GAUGE): of the cycles since the reset before.
+struct Gauge {
+  uint64_t peak, held, passed, blocked, empty;
+};
+std::map<std::string, Gauge> gauges;    // by hierarchical name
+std::map<std::string, uint32_t> limits; // how deep a queue is from the next reset on; without bounds if not named
 
 template <typename Port>
 void load(Port& port, const uint8_t* bytes, size_t count) {
@@ -129,17 +138,20 @@ class Model {
     return kTimeout;
   }
 
-  /// Feeds beats and collects beats at once. Either side idles in `*_stall` of 1000 cycles. `in_cycle` and
-  /// `out_cycle` (may be null) get the cycle of each beat, `out_last` its TLAST.
+  /// Feeds beats and collects beats at once. Either side idles in `*_stall` of 1000 cycles, and beat n is not offered
+  /// before `pace` * n cycles. `in_cycle` and `out_cycle` (may be null) get the cycle of each beat, `out_last` its
+  /// TLAST.
   int stream(const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out, uint64_t out_beats,
              uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed, uint64_t timeout,
-             uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
+             double pace, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
     Random random(seed);
+    const uint64_t begin = cycles_;
     uint64_t sent = 0, got = 0, quiet = 0;
     bool offering = false;
     while (sent < in_beats || got < out_beats) {
       // An offered beat stays until it is taken; only a new one may be held back.
-      if (!offering && sent < in_beats && !random.below(in_stall)) {
+      const bool due = static_cast<double>(cycles_ - begin) >= pace * static_cast<double>(sent);
+      if (!offering && sent < in_beats && due && !random.below(in_stall)) {
         load(top_->s_axis_tdata, in + sent * in_bytes, in_bytes);
         offering = true;
       }
@@ -161,7 +173,7 @@ class Model {
       }
       edge();
       if (failed) return kFailed;
-      quiet = took_in || took_out ? 0 : quiet + 1;
+      quiet = took_in || took_out || !due ? 0 : quiet + 1;
       if (quiet > timeout) {
         idle();
         return kTimeout;
@@ -232,8 +244,26 @@ int bitward_read(void* model, uint32_t address, uint32_t* data) {
 }
 int bitward_stream(void* model, const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out,
                    uint64_t out_beats, uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed,
-                   uint64_t timeout, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
+                   uint64_t timeout, double pace, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
   return static_cast<Model*>(model)->stream(in, in_beats, in_bytes, out, out_beats, out_bytes, in_stall, out_stall,
-                                            seed, timeout, in_cycle, out_cycle, out_last);
+                                            seed, timeout, pace, in_cycle, out_cycle, out_last);
+}
+
+/// Called by every queue of a gauged model when reset begins. Returns its depth from then on.
+unsigned int bitward_gauge(const char* where, unsigned int peak, unsigned int held, unsigned long long passed,
+                           unsigned long long blocked, unsigned long long empty) {
+  gauges[where] = {peak, held, passed, blocked, empty};
+  const auto limit = limits.find(where);
+  return limit == limits.end() ? UINT32_MAX : limit->second;
+}
+void bitward_gauge_limit(const char* where, uint32_t depth) { limits[where] = depth; }
+void bitward_gauge_unlimit() { limits.clear(); }
+/// The gauge of that number: its name is copied, its five counts are stored. 0, or -1 where there is none.
+int bitward_gauge_read(uint32_t number, char* where, uint32_t size, uint64_t* counts) {
+  if (number >= gauges.size()) return -1;
+  const auto& [name, gauge] = *std::next(gauges.begin(), number);
+  std::snprintf(where, size, "%s", name.c_str());
+  std::memcpy(counts, &gauge, sizeof gauge);
+  return 0;
 }
 }

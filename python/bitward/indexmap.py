@@ -2,7 +2,8 @@
 """Index maps: which parameter lies in which word (row) and lane of a memory, as mixed-radix digits.
 
 With one digit per axis, word = sum(digit*step) over the word axes, lane = sum(digit*step) over the lane axes, and the
-flat index into the parameter tensor (C order) = sum(digit*stride) over both. A stride of 0 counts physical copies.
+flat index into the parameter tensor (C order) = sum(digit*stride) over both. A stride of 0 counts physical copies; a
+digit of negative stride counts down, size - 1 - digit times -stride (the turned kernel of a transposed convolution).
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ Radix = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Axis:
-    """A digit from 0 to `size - 1` that moves `step` words (or lanes) and `stride` parameters."""
+    """A digit from 0 to `size - 1` that moves `step` words (or lanes) and `stride` parameters, back where below 0."""
 
     size: int
     step: int
     stride: int
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.step < 0 or self.stride < 0:
-            raise ManifestError(f"an axis must be size >= 1, step >= 0, stride >= 0, got {self}; write the map again")
+        if self.size < 1 or self.step < 0:
+            raise ManifestError(f"an axis must be size >= 1, step >= 0, got {self}; write the map again")
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _walk(axes: Sequence[Axis]) -> tuple[Indices, Indices, Indices]:
         digit = np.arange(axis.size)
         copy, copies = (digit, axis.size) if axis.stride == 0 else (0 * digit, 1)
         position = (position[:, None] + digit * axis.step).ravel()
-        index = (index[:, None] + digit * axis.stride).ravel()
+        parameters = digit * axis.stride if axis.stride >= 0 else digit[::-1] * -axis.stride
+        index = (index[:, None] + parameters).ravel()
         replica = (replica[:, None] * copies + copy).ravel()
     return position, index, replica

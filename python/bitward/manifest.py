@@ -42,7 +42,9 @@ SCHEMA = 1
 class Manifest:
     """A design and its memories. `design_id` is what the identification register reads; `board` a kind of board.
 
-    `registers` are byte addresses by name in the AXI-Lite window of `axilite_bytes` bytes (None: software-only).
+    `registers` are byte addresses by name in the AXI-Lite window of `axilite_bytes` bytes (None: software-only). Those
+    called corrected:MEMORY and detected:MEMORY count reads of rows whose redundancy disagreed, and of rows that are
+    known to be wrong (reads, not upsets); a read clears them.
     """
 
     design: str

@@ -30,7 +30,10 @@ _AIM = "take faults from bitward.faults"
 
 @dataclass(frozen=True)
 class Location:
-    """What stored bits are: arrays of one shape (or numbers), all -1 where a bit is dead."""
+    """What stored bits are: arrays of one shape (or numbers), all -1 where a bit is dead.
+
+    A check bit is shared by the parameters of its row: its index, copy and replica are -1, its bit is its number.
+    """
 
     index: Any  # flat index into the parameter tensor, C order
     copy: Any  # 0: the word itself, 1 and 2: the scheme's copies
@@ -41,7 +44,7 @@ class Location:
     @property
     def dead(self) -> Any:
         """Whether no computation reads the bit."""
-        return self.index < 0
+        return self.stored_bit < 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class Hardware:
 class Memory:
     """One injectable memory: the parameter tensor `tensor` (of `shape`, as exported) of layer `layer`.
 
-    Without hardware it is software-only: one parameter per word, its stored bits numbered as the scheme does.
+    Without hardware it is software-only: one parameter per word, its stored bits numbered as the scheme does. A
+    "threshold" memory has no counterpart in QONNX: the constants `folded` (biases, batch norm) have gone into it, and
+    an upset in it is an upset in none of them. A fault in a "weight" or "bias" means the same in QONNX and in hardware.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Memory:
     format: Format
     scheme: Scheme
     hardware: Hardware | None = None
+    folded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.format.bits != self.scheme.bits:
@@ -182,15 +188,25 @@ class Memory:
         return np.argwhere(self._read)
 
     @cached_property
+    def _read_rows(self) -> npt.NDArray[np.bool_]:
+        """Which words have a slot that is read, shape (depth,)."""
+        return np.asarray(self._read.any(axis=1))
+
+    @cached_property
+    def _live_rows(self) -> Indices:
+        """Every word with a slot that is read, shape (n,)."""
+        return np.flatnonzero(self._read_rows)
+
+    @cached_property
     def _owner(self) -> Indices:
-        """(lane, stored bit) of each bit of a row, shape (width, 2); -1, -1 where a bit is padding."""
+        """(lane, stored bit) of each bit of a row, shape (width, 2), as in `BeatLayout.owner`."""
         owner = np.full((self.width, 2), -1, np.int64)
         owner[: self.layout.width] = self.layout.owner
         return owner
 
     @cached_property
     def _origin(self) -> Indices:
-        """(copy, bit) of each stored bit, shape (stored_bits, 2)."""
+        """(copy, bit) of each stored bit, shape (stored_bits, 2); copy -1 for check bits."""
         return np.array([self.scheme.origin(bit) for bit in range(self.scheme.stored_bits)])
 
     def locate(self, word: npt.ArrayLike, bit: npt.ArrayLike) -> Location:
@@ -204,20 +220,26 @@ class Memory:
                 wrong = array.min() if array.min() < 0 else array.max()
                 raise ManifestError(f"{what} must be 0 to {count - 1} in memory {self.name}, got {wrong}; {_AIM}")
         lane, stored_bit = self._owner[bits, 0], self._owner[bits, 1]
-        dead = (lane < 0) | ~self._read[words, lane]
+        is_check = (lane < 0) & (stored_bit >= 0)
+        read = np.where(is_check, self._read_rows[words], self._read[words, lane])
+        dead = (stored_bit < 0) | np.logical_not(read)
         copy, plain_bit = self._origin[stored_bit, 0], self._origin[stored_bit, 1]
-        fields = (self.map.index[words, lane], copy, plain_bit, self.map.replica[words, lane], stored_bit)
+        index, replica = (np.where(is_check, -1, of[words, lane]) for of in (self.map.index, self.map.replica))
+        fields = (index, copy, plain_bit, replica, stored_bit)
         return Location(*(np.where(dead, -1, values)[()] for values in fields))
 
     def places(self, index: npt.ArrayLike) -> Indices:
-        """(word, bit) of every stored bit of parameters `index`, shape (*index.shape, replicas, stored_bits, 2)."""
+        """(word, bit) of the bits that store parameters `index`, shape (*index.shape, replicas, lane_bits, 2).
+
+        Copies are among them; check bits of the row, which belong to no parameter, are not.
+        """
         indices = np.asarray(index)
         if indices.size and not (0 <= indices.min() and indices.max() < self.parameters):
             raise ManifestError(
                 f"index must be 0 to {self.parameters - 1} in memory {self.name}, got {index!r}; {_AIM}"
             )
         slots = np.moveaxis(self.map.slots[:, indices], 0, -2)
-        word = np.broadcast_to(slots[..., :1], (*slots.shape[:-1], self.scheme.stored_bits))
+        word = np.broadcast_to(slots[..., :1], (*slots.shape[:-1], self.scheme.lane_bits))
         return np.stack([word, self.layout.position[slots[..., 1]]], axis=-1)
 
     def live(self, word: npt.ArrayLike, bit: npt.ArrayLike) -> Any:
@@ -227,18 +249,25 @@ class Memory:
     @property
     def population(self) -> int:
         """Number of live bits."""
-        return len(self._live_slots) * self.scheme.stored_bits
+        return len(self._live_slots) * self.scheme.lane_bits + len(self._live_rows) * self.scheme.check_bits
 
     @property
     def strata(self) -> tuple[Stratum, ...]:
-        """The live bits by bit of the stored word."""
-        size = len(self._live_slots)
-        return tuple(Stratum(self.name, bit, size) for bit in range(self.scheme.stored_bits))
+        """The live bits by bit of the stored word, then by check bit of the row."""
+        lanes, rows = len(self._live_slots), len(self._live_rows)
+        scheme = self.scheme
+        sizes = [lanes] * scheme.lane_bits + [rows] * scheme.check_bits
+        return tuple(Stratum(self.name, bit, size) for bit, size in enumerate(sizes))
 
     def members(self, stored_bit: int, ranks: npt.ArrayLike | None = None) -> Indices:
         """(word, bit) of the members of a stratum, shape (n, 2), in row order; all of them, or those of `ranks`."""
-        slots = self._live_slots if ranks is None else self._live_slots[np.asarray(ranks, dtype=np.int64)]
         self.scheme.origin(stored_bit)  # refuses a bit that the scheme does not have
+        chosen = slice(None) if ranks is None else np.asarray(ranks, dtype=np.int64)
+        if stored_bit >= self.scheme.lane_bits:
+            rows = self._live_rows[chosen]
+            bit = self.layout.check_position[stored_bit - self.scheme.lane_bits]
+            return np.stack([rows, np.full_like(rows, bit)], axis=-1)
+        slots = self._live_slots[chosen]
         return np.stack([slots[:, 0], self.layout.position[slots[:, 1], stored_bit]], axis=-1)
 
     # -- memory images ------------------------------------------------------------------------------------------
@@ -250,25 +279,39 @@ class Memory:
         if plain.shape != expected:
             raise ManifestError(f"memory {self.name}: words must be of shape {expected}, got {plain.shape}; reorder")
         flat = plain.reshape(word_shape((self.parameters,), self.scheme.bits))
-        stored = self.scheme.encode(flat)[np.maximum(self.map.index, 0)]
-        stored[~self.map.live] = 0
+        held = flat[np.maximum(self.map.index, 0)]
+        held[~self.map.live] = 0
         image = np.zeros((self.depth, self.segments), np.uint32)
-        image[:, : self.layout.segments] = self.layout.pack(stored)
+        image[:, : self.layout.segments] = self.layout.encode(held)
         return image
 
     def stored_words(self, image: npt.ArrayLike) -> Words:
-        """The stored words in an image, shape (replicas, *shape): what faults hit, in the tensor's own order."""
+        """The words that parameters store in an image, shape (replicas, *shape): what faults hit, uncorrected.
+
+        In the tensor's own order, of `scheme.lane_bits` bits: check bits of the rows are not among them.
+        """
+        rows = self.layout.unpack(self._rows(image))
+        return self._by_parameter(rows, self.scheme.lane_bits)
+
+    def words(self, image: npt.ArrayLike) -> Words:
+        """The plain words that the hardware reads from an image, shape (replicas, *shape)."""
+        return self._by_parameter(self.layout.decode(self._rows(image)), self.scheme.bits)
+
+    def values(self, image: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
+        """The parameter values that the hardware reads from an image, shape (replicas, *shape)."""
+        return self.format.decode(self.words(image))
+
+    def _rows(self, image: npt.ArrayLike) -> npt.NDArray[np.uint32]:
+        """The segments that the layout uses of an image, checked."""
         array = np.asarray(image)
         if array.shape != (self.depth, self.segments) or array.dtype != np.uint32:
             raise ManifestError(
                 f"memory {self.name}: image must be uint32 of shape {(self.depth, self.segments)}, got {array.dtype} "
                 f"of shape {array.shape}; read it with this manifest's build"
             )
-        rows = self.layout.unpack(array[:, : self.layout.segments])
-        slots = self.map.slots
-        stored = rows[slots[..., 0], slots[..., 1]]
-        return stored.reshape(word_shape((len(slots), *self.shape), self.scheme.stored_bits))
+        return array[:, : self.layout.segments]
 
-    def values(self, image: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
-        """The parameter values that the hardware reads from an image, shape (replicas, *shape)."""
-        return self.format.decode(self.scheme.decode(self.stored_words(image)))
+    def _by_parameter(self, rows: Words, bits: int) -> Words:
+        """Words of `bits` bits, shape (depth, lanes), in the tensor's own order, shape (replicas, *shape)."""
+        slots = self.map.slots
+        return rows[slots[..., 0], slots[..., 1]].reshape(word_shape((len(slots), *self.shape), bits))

@@ -45,6 +45,22 @@ def top1_accuracy(outputs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.mean(found == wanted))
 
 
+def mean_iou(found: npt.ArrayLike, wanted: npt.ArrayLike, classes: int) -> float:
+    """Intersection over union of pixels, averaged over the classes that occur in `found` or `wanted`, 0 to 1.
+
+    Both hold the class of each pixel, in equal shapes. Counts are over all images together, not image by image.
+
+    >>> mean_iou([0, 0, 1, 1], [0, 1, 1, 1], 2)
+    0.5833333333333333
+    """
+    predicted, labels = _pair(np.asarray(wanted), np.asarray(found))[::-1]
+    pairs = np.bincount(labels.reshape(-1) * classes + predicted.reshape(-1), minlength=classes**2)
+    matrix = pairs.reshape(classes, classes)
+    both, either = np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
+    seen = either > 0
+    return float(np.mean(both[seen] / either[seen]))
+
+
 def changed_outputs(golden: npt.ArrayLike, outputs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which images (axis 0) have any output other than the golden one. NaN equals NaN: it is the same output."""
     before, after = _pair(golden, outputs)

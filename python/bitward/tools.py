@@ -95,6 +95,18 @@ def find_verilator() -> Verilator:
     )
 
 
+def find_hls_headers() -> Path:
+    """The folder of ap_int.h and hls_stream.h that hls4ml's wheel carries; ToolError when it is not installed."""
+    spec = find_spec("hls4ml")
+    for root in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
+        if (headers := root / "templates" / "vivado" / "ap_types").is_dir():
+            return headers
+    raise ToolError(
+        "this environment must hold the PyPI package hls4ml, whose headers HLS C++ compiles against, got none: run make "
+        "setup"
+    )
+
+
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     return {**os.environ, **(extra or {})}
 
@@ -273,6 +285,12 @@ def data_directory() -> Path | None:
     if not (path := Path(named).expanduser()).is_dir():
         raise ConfigError(f"{DATA_VARIABLE} must be a folder of data sets, got {named}: set it to one, or unset it")
     return path
+
+
+def cache_folder(name: str) -> Path:
+    """The folder of that name among what bitward keeps between runs: below XDG_CACHE_HOME, or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "bitward" / name
 
 
 def git_hash() -> str:

@@ -28,6 +28,7 @@ from bitward.targets.rtl import RtlTarget
 from bitward.words import segments_of
 
 ONE_LANE = {"PE": 1, "SIMD": 1}
+RTL_ALONE = BuildOptions("none", simulate=False)  # no Verilator: quick
 SMALL = {
     "one lane, msb": (small_networks.dense, BuildOptions("msb", folding={"fc1": ONE_LANE, "fc2": ONE_LANE})),
     "one row, two bits voted": (
@@ -127,14 +128,6 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> SmallNetwork:
     return export(small_networks.dense(), tmp_path_factory.mktemp("dense") / "dense.onnx", seed=5)
 
 
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds stop short of Verilator: everything but the compiled model and the cycles."""
-    monkeypatch.setattr(build_module, "compile_model", lambda rtl, files, out, log: None)
-    monkeypatch.setattr(build_module, "measure_cycles", lambda folder: {})
-    monkeypatch.setattr(build_module, "library_digest", lambda folder: "")
-
-
 def outputs(folder: Path, network: SmallNetwork) -> np.ndarray:
     with EngineTarget(folder) as engine:
         return engine.infer(apply_edge(engine.manifest.io.pre, network.images(16)).astype(np.int64))
@@ -144,19 +137,19 @@ def outputs(folder: Path, network: SmallNetwork) -> np.ndarray:
     ("protect", "voted", "scheme"),
     [("none", 1, Plain(4)), ("msb", 1, Tmr(4, 1)), ("msb", 2, Tmr(4, 2)), ("tmr", 1, Tmr(4, 4))],
 )
-def test_protection_changes_storage_and_not_the_function(uncompiled, tmp_path, dense, protect, voted, scheme):
-    manifest = build(dense.path, tmp_path / "out", BuildOptions(protect, voted))
+def test_protection_changes_storage_and_not_the_function(tmp_path, dense, protect, voted, scheme):
+    manifest = build(dense.path, tmp_path / "out", BuildOptions(protect, voted, simulate=False))
     assert [memory.scheme for memory in manifest.memories if memory.role == "weight"] == [scheme] * 2
-    build(dense.path, tmp_path / "plain", BuildOptions("none"))
+    build(dense.path, tmp_path / "plain", RTL_ALONE)
     assert np.array_equal(outputs(tmp_path / "out", dense), outputs(tmp_path / "plain", dense))
 
 
-def test_a_hardened_model_builds_as_it_says_or_as_its_plain_twin(uncompiled, tmp_path, dense):
+def test_a_hardened_model_builds_as_it_says_or_as_its_plain_twin(tmp_path, dense):
     harden_model(dense.path, tmp_path / "hardened.onnx", voted=2, layers=["fc1"])
-    kept = build(tmp_path / "hardened.onnx", tmp_path / "kept", BuildOptions())
+    kept = build(tmp_path / "hardened.onnx", tmp_path / "kept", BuildOptions(simulate=False))
     assert kept.memory("fc1.weight").scheme == Tmr(4, 2)
     assert kept.memory("fc2.weight").scheme == Plain(4)
-    twin = build(tmp_path / "hardened.onnx", tmp_path / "twin", BuildOptions("none"))
+    twin = build(tmp_path / "hardened.onnx", tmp_path / "twin", RTL_ALONE)
     assert {memory.scheme for memory in twin.memories if memory.role == "weight"} == {Plain(4)}
     assert np.array_equal(outputs(tmp_path / "kept", dense), outputs(tmp_path / "twin", dense))
     with pytest.raises(
@@ -165,19 +158,20 @@ def test_a_hardened_model_builds_as_it_says_or_as_its_plain_twin(uncompiled, tmp
         build(tmp_path / "hardened.onnx", tmp_path / "again", BuildOptions("msb"))
 
 
-def test_the_same_model_builds_the_same_files(uncompiled, tmp_path, dense):
-    first, second = (build(dense.path, tmp_path / name, BuildOptions("msb"), name="dense") for name in ("a", "b"))
+def test_the_same_model_builds_the_same_files(tmp_path, dense):
+    options = BuildOptions("msb", simulate=False)
+    first, second = (build(dense.path, tmp_path / name, options, name="dense") for name in ("a", "b"))
     assert first == second
     for name in ("rtl", "overlay"):
         files = [{path.name: path.read_bytes() for path in (tmp_path / at / name).iterdir()} for at in ("a", "b")]
         assert files[0] == files[1]
-    other = build(dense.path, tmp_path / "c", BuildOptions("none"), name="dense")
+    other = build(dense.path, tmp_path / "c", RTL_ALONE, name="dense")
     assert other.design_id != first.design_id
 
 
-def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(uncompiled, tmp_path, dense, monkeypatch):
+def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(tmp_path, dense, monkeypatch):
     out = tmp_path / "out"
-    build(dense.path, out, BuildOptions())
+    build(dense.path, out, RTL_ALONE)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     def refuse(*_):
@@ -185,24 +179,23 @@ def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(uncompiled, tmp_
 
     monkeypatch.setattr(build_module, "compile_model", refuse)
     with pytest.raises(ToolError, match="^verilator_bin must end with exit code 0"):
-        build(dense.path, out, BuildOptions("msb"))
+        build(dense.path, out, BuildOptions("msb", fifos="safe"))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_one_build_at_a_time_writes_a_folder(uncompiled, tmp_path, dense, monkeypatch):
+def test_one_build_at_a_time_writes_a_folder(tmp_path, dense):
     out = tmp_path / "with a space"
     refused = []
 
-    def second(*_):
+    def second(step):
         with pytest.raises(ConfigError, match="^out must be a folder that one build writes at a time, got .*, where"):
-            build(dense.path, out, BuildOptions())
-        refused.append(out)
+            build(dense.path, out, RTL_ALONE)
+        refused.append(step)
 
-    monkeypatch.setattr(build_module, "compile_model", second)
     for _ in range(2):  # the first one's lock is gone with it
-        build(dense.path, out, BuildOptions())
-    assert len(refused) == 2
+        build(dense.path, out, RTL_ALONE, progress=second)
+    assert refused == ["lowering", "writing RTL"] * 2
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
@@ -226,7 +219,7 @@ def test_more_voted_bits_than_a_weight_has_are_refused(tmp_path, dense):
         build(dense.path, tmp_path / "out", BuildOptions("msb", voted=5))
 
 
-def test_a_weight_without_a_negative_is_refused_unless_it_may_saturate(uncompiled, tmp_path, dense):
+def test_a_weight_without_a_negative_is_refused_unless_it_may_saturate(tmp_path, dense):
     from qonnx.core.modelwrapper import ModelWrapper
 
     model = ModelWrapper(str(dense.path))
@@ -238,7 +231,7 @@ def test_a_weight_without_a_negative_is_refused_unless_it_may_saturate(uncompile
         ModelError, match="^layer 'fc1' must have no weight of -8 where batch norm's scale is negative, got 1"
     ):
         build(tmp_path / "model.onnx", tmp_path / "out", BuildOptions("msb"))
-    options = BuildOptions("msb", saturate_signs=True)
+    options = BuildOptions("msb", saturate_signs=True, simulate=False)
     memory = build(tmp_path / "model.onnx", tmp_path / "out", options).memory("fc1.weight")
     assert memory.values(load_images(tmp_path / "out" / "memories.npz")["fc1.weight"])[0][0, 1] > 0
 

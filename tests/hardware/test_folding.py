@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import networks_zoo
+import numpy as np
 import pytest
 import small_networks
+from node_bench import hardware_op
+from onnx import TensorProto, helper
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
+from qonnx.util.basic import qonnx_make_model
 from small_networks import export
 
 from bitward.errors import ConfigError
-from bitward.hardware import memories as mem
-from bitward.hardware.boards import load_board
+from bitward.hardware.budget import slowest_node
 from bitward.hardware.build import BuildOptions, declare
 from bitward.hardware.finn_session import finn_session
-from bitward.hardware.folding import SLOWEST_CYCLES, target_cycles
+from bitward.hardware.folding import SLOWEST_CYCLES, Choices, _fold_unit, set_folding, target_cycles
+from bitward.hardware.generate import _folding as applied
 from bitward.hardware.generate import fold_graph
-from bitward.hardware.lower import Lowered, lower
-
-PART = load_board("virtual").part
+from bitward.hardware.lowering import Lowered, lower
+from bitward.hardware.specialise import RTL_DOMAIN
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +31,12 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     network = export(small_networks.two_convolutions(), folder / "model.onnx", seed=1)
     with finn_session(folder / "finn"):
         model, _ = declare(network.path, BuildOptions("none"))
-        return lower(model, str(folder / "finn"))
+        return lower(model)
 
 
 def folded(lowered: Lowered, cycles: int, overrides: dict | None = None) -> list:
     """The nodes of the folded graph as FINN's operators."""
-    import copy
-
-    from qonnx.core.modelwrapper import ModelWrapper
-
-    fresh = Lowered(ModelWrapper(copy.deepcopy(lowered.model.model)), lowered.pre, lowered.post, lowered.layers)
-    return [getCustomOp(node) for node in fold_graph(fresh, {}, PART, cycles, overrides, "block").graph.node]
+    return [getCustomOp(node) for node in fold_graph(lowered, {}, cycles, overrides, "block").graph.node]
 
 
 def matrix_units(ops: list) -> list:
@@ -62,18 +62,18 @@ def test_a_rate_that_no_clock_reaches_is_refused(fps):
 @pytest.mark.parametrize("cycles", [400, 100, 60, 10**9])
 def test_every_node_meets_the_target_with_the_fewest_multipliers(lowered, cycles):
     ops = folded(lowered, cycles)
-    for unit, layer in zip(matrix_units(ops), lowered.layers, strict=True):
+    for unit in matrix_units(ops):
         vectors = unit.get_exp_cycles() // (
             (unit.get_nodeattr("MW") // unit.get_nodeattr("SIMD"))
             * (unit.get_nodeattr("MH") // unit.get_nodeattr("PE"))
         )
         mine = unit.get_nodeattr("PE") * unit.get_nodeattr("SIMD")
         assert unit.get_exp_cycles() <= cycles
-        choices = mem.foldings(layer)
-        for fewer in (pe * simd for pe in choices.pes for simd in choices.simds if pe * simd < mine):
+        choices = unit.foldings(lowered.parameters[unit.memory_name()])
+        for fewer in (pe * simd for pe in choices["PE"] for simd in choices["SIMD"] if pe * simd < mine):
             assert unit.get_nodeattr("MW") * unit.get_nodeattr("MH") // fewer * vectors > cycles
     for op in ops:
-        if op.onnx_node.op_type == "Thresholding_rtl":
+        if op.onnx_node.op_type == "StoredThresholding_rtl":
             assert op.get_exp_cycles() <= cycles
     if cycles == 10**9:
         assert {(op.get_nodeattr("PE"), op.get_nodeattr("SIMD")) for op in matrix_units(ops)} == {(1, 1)}
@@ -105,7 +105,11 @@ def test_an_override_wins_by_the_layers_name(lowered):
         ),
         ({"fc": {"SIMD": 2.0}}, "^folding of fc: SIMD must be of type int, got 2.0"),
         ({"fc": {"SIMD": True}}, "^folding of fc: SIMD must be of type int, got True"),
-        ({"Thresholding_rtl_0": {"PE": 7}}, "^folding of Thresholding_rtl_0 must divide its channels, got {'PE': 7}"),
+        ({"conv1.threshold": {"PE": 3}}, r"^folding of conv1\.threshold: PE must be one of 1, 2, 4, got 3"),
+        (
+            {"ConvolutionInputGenerator_rtl_1": {"SIMD": 3}},
+            "^folding of ConvolutionInputGenerator_rtl_1 must divide its channels, got {'SIMD': 3}",
+        ),
         ({"fc": None}, "^folding of fc must map attributes to values, .*got None"),
     ],
 )
@@ -114,7 +118,65 @@ def test_an_override_that_cannot_be_is_refused(lowered, overrides, sentence):
         folded(lowered, 1000, overrides)
 
 
-def test_the_choices_of_a_layer_are_what_cuts_its_digits(lowered):
-    conv, _, dense = (mem.foldings(layer) for layer in lowered.layers)
-    assert (conv.pes, conv.simds) == ([1, 2, 4], [1, 2, 6, 18])  # (kh, kw, ic) = (3, 3, 2): from the last digit up
-    assert (dense.layer, dense.pes) == ("fc", [1, 2])
+def test_a_memory_or_a_node_can_be_named_too(lowered):
+    ops = folded(lowered, 10**9, {"conv1.threshold": {"PE": 2}, "StreamingFIFO_rtl_0": {"depth": 7}})
+    named = {op.onnx_node.input[1]: op for op in ops if op.onnx_node.op_type == "StoredThresholding_rtl"}
+    assert named["conv1.threshold"].get_nodeattr("PE") == 2
+    assert next(op for op in ops if op.onnx_node.name == "StreamingFIFO_rtl_0").get_nodeattr("depth") == 7
+
+
+def test_a_folding_as_it_was_applied_folds_the_same(lowered):
+    """What build.json records, queue depths included, is a configuration: a build from it is the same build."""
+    given = {"conv2": {"PE": 3, "ram_style": "distributed"}, "StreamingFIFO_rtl_2": {"depth": 40}}
+    first = applied(folded(lowered, 100, given))
+    assert first == applied(folded(lowered, 10**9, first)) != applied(folded(lowered, 10**9))
+    assert first["StreamingFIFO_rtl_2"] == {"depth": 40}
+
+
+@pytest.mark.parametrize("values", [{}, {"depth": 2.0}, {"depth": True}, {"depth": 4, "ram_style": "auto"}, 7])
+def test_a_queue_is_given_its_depth_alone(lowered, values):
+    message = r'^folding of StreamingFIFO_rtl_2 must give its depth, as \{"depth": 16\}, got '
+    with pytest.raises(ConfigError, match=message):
+        folded(lowered, 100, {"StreamingFIFO_rtl_2": values})
+
+
+@pytest.mark.parametrize("constants", [[3], list(range(8))], ids=["one for all", "one a channel"])
+def test_constants_are_no_channels_to_fold(constants):
+    """A node with a constant folds as its stream does: here, to a beat a pixel."""
+    shape = {"lhs_shape": [1, 4, 8], "rhs_shape": [len(constants)], "out_shape": [1, 4, 8], "rhs_style": "const"}
+    types = {"lhs_dtype": "UINT4", "rhs_dtype": "UINT3", "out_dtype": "UINT5"}
+    node = helper.make_node(
+        "ElementwiseAdd_rtl", ["x", "c"], ["y"], name="sum", domain=RTL_DOMAIN, backend="fpgadataflow", **shape, **types
+    )
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 8]) for name in "xy"]
+    model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "sum", ends[:1], ends[1:])))
+    model.set_initializer("c", np.array(constants, np.float32))
+    set_folding(model, {}, 4)
+    assert getCustomOp(model.graph.node[0]).get_nodeattr("PE") == 8
+
+
+@pytest.fixture(scope="module")
+def depthwise(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
+    folder = tmp_path_factory.mktemp("depthwise")
+    network = networks_zoo.build(networks_zoo.depthwise(), folder / "model.onnx")
+    with finn_session(folder / "finn"):
+        model, _ = declare(network.path, BuildOptions("none"))
+        return lower(model)
+
+
+@pytest.mark.parametrize("cycles", [200, 300, 500, 1000])
+def test_window_generators_that_go_by_their_consumer_meet_the_target(depthwise, cycles):
+    """They send as many channels a beat as pooling or the depthwise unit takes, and are slower than it is."""
+    assert slowest_node(fold_graph(depthwise, {}, cycles, None, "block"))[1] <= cycles
+
+
+@pytest.mark.parametrize(("bits", "lanes", "best"), [(4, 4, (4, 1)), (4, 8, (4, 2)), (8, 4, (2, 2)), (8, 2, (2, 1))])
+def test_of_equal_lanes_the_folding_with_the_fewest_dsp_slices_is_taken(bits, lanes, best):
+    """A slice multiplies one input by 4 weights of 4 bits, or by 2 of 8."""
+    op = hardware_op(
+        "StoredMVAU_rtl", stored="w", MW=16, MH=16, PE=1, SIMD=1, inputDataType=f"UINT{bits}",
+        weightDataType=f"INT{bits}", outputDataType="INT20", noActivation=1, ram_style="block",
+    )  # fmt: skip
+    choices = Choices("w", "", {"PE": [1, 2, 4, 8, 16], "SIMD": [1, 2, 4, 8, 16]})
+    _fold_unit(op, choices, 256 // lanes)
+    assert (op.get_nodeattr("PE"), op.get_nodeattr("SIMD")) == best

@@ -84,24 +84,6 @@ def test_a_voter_reads_what_scheme_and_layout_say(voters, voted, index):
     assert expected == read[index]
 
 
-# ---- pooling -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("pe", "bits", "signed", "taps"), [(1, 4, 0, 4), (3, 4, 1, 4), (4, 8, 1, 9), (4, 5, 0, 2), (1, 3, 1, 1)]
-)
-def test_maxpool_is_numpys_maximum_under_random_stalls(bench, pe, bits, signed, taps):
-    model = bench("bitward_maxpool", Pe=pe, Bits=bits, Signed=signed, Taps=taps)
-    draw = np.random.default_rng(taps)
-    low = -(2 ** (bits - 1)) if signed else 0
-    values = draw.integers(low, low + 2**bits, (60, taps, pe))
-    beats = [_packed(beat, bits) for beat in values.reshape(-1, pe)]
-    expected = [_packed(window.max(axis=0), bits) for window in values]
-    assert _stream(model, beats, "in0_V_T", "out0_V_T", "DATA", len(expected), stall=0.4) == expected
-
-
-def _packed(lanes: np.ndarray, bits: int) -> int:
-    return sum((int(lane) % 2**bits) << p * bits for p, lane in enumerate(lanes))
-
-
 def _stream(model, beats, source, sink, data, count, stall, also=(), after=0):
     """Offers `beats` and takes `count` beats, with random pauses on both sides; what comes out holds until taken."""
     draw = random.Random(7)

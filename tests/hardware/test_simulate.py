@@ -6,15 +6,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bitward.errors import BoardError, ToolError
 from bitward.hardware.build import REGISTERS
-from bitward.hardware.simulate import Simulation, Streamed, compile_model
-from bitward.hardware.stitch import Node, Stream, map_size, top, windows
+from bitward.hardware.simulate import Simulation, Streamed, _runtime, compile_model
+from bitward.hardware.stitch import Link, Node, Stream, map_size, top, windows
 from bitward.manifest import Io, Manifest, StreamTensor
+from bitward.tools import find_verilator
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
 WAIT = 2000
@@ -38,13 +40,14 @@ endmodule
 def slow_loop(tmp_path_factory) -> Path:
     """A build that passes each beat, an image, on after WAIT cycles; nobody stands at 0x1000. Its path has a space."""
     build = tmp_path_factory.mktemp("slow loop")
-    placed = windows([Node("memory", "nobody", {}, 8, 8, 12)])
+    placed = windows([Node("memory", "nobody", {}, (), (), 12)])
     for folder in ("rtl", "sim"):
         (build / folder).mkdir()
     for path in RTL.glob("*.sv"):
         shutil.copy(path, build / "rtl")
     (build / "rtl" / "slow_loop.sv").write_text(LOOP)
-    text = top([Node("loop", "slow_loop", {}, 8, 8, 0)], placed, Stream(8, 1), Stream(8, 1), 0xB17A)
+    loop = Node("loop", "slow_loop", {}, (Link("x", 8),), (Link("y", 8),))
+    text = top([loop], placed, Stream(8, 1), Stream(8, 1), 0xB17A)
     (build / "rtl" / "bitward_top.sv").write_text(text)
     names = ["axilite_split", "registers", "tlast", "top"]
     files = ["slow_loop.sv", *(f"bitward_{name}.sv" for name in names)]
@@ -208,3 +211,34 @@ def test_rtl_that_does_not_compile_is_told_with_the_log(tmp_path):
     ):
         compile_model(tmp_path / "rtl", ["bitward_top.sv"], tmp_path / "sim", tmp_path / "sim" / "log")
     assert "nonsense" in (tmp_path / "sim" / "log").read_text()
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The commands that would have compiled Verilator's run-time library."""
+    done = []
+
+    def fake(command, **options):
+        if "--version" not in command:
+            done.append(command)
+            Path(command[command.index("-o") + 1]).write_text("object")
+        return SimpleNamespace(stdout="a compiler")
+
+    monkeypatch.setattr("bitward.hardware.simulate.run", fake)
+    return done
+
+
+def test_verilators_library_is_compiled_once_and_kept(compiled, monkeypatch, tmp_path):
+    monkeypatch.setattr("bitward.hardware.simulate.cache_folder", lambda name: tmp_path / name)
+    include = find_verilator().root / "include"
+    first, second = (_runtime(include, "c++", tmp_path, tmp_path / "log") for _ in range(2))
+    assert first == second and first.is_relative_to(tmp_path / "verilated") and first.read_text() == "object"
+    assert len(compiled) == 1
+    assert _runtime(include, "another", tmp_path, tmp_path / "log") != first
+
+
+def test_verilators_library_is_compiled_anew_where_nothing_can_be_kept(compiled, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("bitward.hardware.simulate.cache_folder", lambda name: tmp_path / "file" / name)
+    made = _runtime(find_verilator().root / "include", "c++", tmp_path, tmp_path / "log")
+    assert made.parent == tmp_path and made.read_text() == "object" and len(compiled) == 1

@@ -14,7 +14,7 @@ from bitward.errors import ToolError
 from bitward.hardware import synthesis
 from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
 from bitward.hardware.simulate import Simulation, compile_model
-from bitward.hardware.synthesis import Edit, Resources, readable, resources
+from bitward.hardware.synthesis import Edit, Resources, readable
 from bitward.layout import BeatLayout
 from bitward.schemes import Tmr
 
@@ -22,17 +22,14 @@ RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
 VOTER = RTL / "bitward_voter.sv"
 MW, MH, PE, SIMD, BITS = 16, 8, 4, 4, 4
 DEPTH, LANES = MW // SIMD * MH // PE, PE * SIMD
-ZERO = {"lut": 0, "lutram": 0, "srl": 0, "ff": 0, "bram36": 0.0, "uram": 0, "dsp": 0}
-POOL_TOP = """
-module bitward_top (
-  input logic ap_clk, input logic ap_rst_n,
-  input logic in0_V_TVALID, output logic in0_V_TREADY, input logic [15:0] in0_V_TDATA,
-  output logic out0_V_TVALID, input logic out0_V_TREADY, output logic [15:0] out0_V_TDATA,
-  input logic [47:0] stored_i, output logic [31:0] word_o
-);
-  bitward_maxpool #(.Pe(4), .Bits(4), .Taps(4)) i_Pool_rtl_0 (.*);
-  bitward_voter #(.NumWords(8), .Bits(4), .Voted(1)) i_voter (.stored_i, .word_o);
-endmodule
+ZERO = {"lut": 0, "lutram": 0, "srl": 0, "ff": 0, "carry": 0.0, "bram36": 0.0, "uram": 0, "dsp": 0}
+SCRIPT = """\
+read_slang --top bitward_top {read} primitives.v {files}
+techmap -map multiplexers.v
+hierarchy -top bitward_top
+setattr -mod -set keep_hierarchy 1 bitward_top/c:* %M
+synth_xilinx -family xcup -flatten -noiopad -noclkbuf -uram -run begin:check
+tee -q -o statistics.json stat -json -tech xilinx
 """
 
 
@@ -50,6 +47,7 @@ module bitward_top (
   input logic ap_clk, input logic ap_rst_n,
   input logic in0_V_TVALID, output logic in0_V_TREADY, input logic [15:0] in0_V_TDATA,
   output logic out0_V_TVALID, input logic out0_V_TREADY, output logic [63:0] out0_V_TDATA,
+  output logic corrected_o, output logic detected_o,
   {", ".join(bus)}
 );
   bitward_mvau #(.Mw({MW}), .Mh({MH}), .Pe({PE}), .Simd({SIMD}), .WeightBits({BITS}), .Voted({voted}),
@@ -67,18 +65,12 @@ def write_rtl(build: Path, files: list[Path], top: str) -> list[str]:
     return names
 
 
-@pytest.fixture(scope="module")
-def pool_build(tmp_path_factory):
-    build = tmp_path_factory.mktemp("pool")
-    write_rtl(build, [RTL / "bitward_maxpool.sv", RTL / "bitward_voter.sv"], POOL_TOP)
-    return build
-
-
 def synthesised(build: Path, voted: int, voter: str) -> tuple[dict, dict]:
     """Cells by type and the netlist of a matrix-vector unit with this voter, its copies initialised alike."""
     build.mkdir()
     (build / "bitward_voter.sv").write_text(voter)
-    files = [*(library_root() / file for file in MVAU_FILES), build / "bitward_voter.sv", RTL / "bitward_mvau.sv"]
+    ours = [RTL / f"bitward_{name}.sv" for name in ("disagree", "secded", "weights", "mvau")]
+    files = [*(library_root() / file for file in MVAU_FILES), build / "bitward_voter.sv", *ours]
     names = write_rtl(build, files, mvau_top(voted))
     layout = BeatLayout(Tmr(BITS, voted), LANES)
     words = np.random.default_rng(0).integers(0, 2**BITS, (DEPTH, LANES)).astype(np.uint8)
@@ -89,10 +81,10 @@ def synthesised(build: Path, voted: int, voter: str) -> tuple[dict, dict]:
     work = build / "work"
     work.mkdir()
     synthesis.stage(build / "rtl", names, work)
-    script = synthesis._SCRIPT.format(top="bitward_top", read=synthesis.READ, files=" ".join(names))
+    script = SCRIPT.format(read=synthesis.READ, files=" ".join(names))
     synthesis.yosys(script + "blackbox =A:whitebox\nwrite_json netlist.json\n", work, build / "log")
     modules = json.loads((work / "netlist.json").read_text())["modules"]
-    return synthesis._statistics(work / "statistics.json", build / "log"), modules
+    return synthesis.statistics(work / "statistics.json", build / "log"), modules
 
 
 def memory_bits(modules, ports: str) -> int:
@@ -119,7 +111,7 @@ def test_every_copy_is_written_read_and_voted(voted, tmp_path):
     voters = [cell for name, cell in modules.items() if name.startswith("bitward_voter")]
     assert voters == ([{"LUT3": LANES * voted}] if voted else [])
     (mvau,) = (name for name in modules if name.startswith("bitward_mvau"))
-    row = synthesis._row(modules, mvau)
+    row = synthesis.row(modules, mvau)
     assert (row["dsp"], row["uram"], row["bram36"]) == (4, 0, {0: 1.0, 1: 1.5, 4: 3.0}[voted])
     assert row["voter"] == (ZERO | {"lut": LANES * voted} if voted else None)
     assert row["srl"] >= width  # FINN's output queue of stored words is made of shift registers, not of flip-flops
@@ -130,18 +122,6 @@ def test_the_count_sees_copies_that_are_not_voted(tmp_path):
     majority = "(a & b) | (a & c) | (b & c)"
     modules, _ = synthesised(tmp_path / "build", 1, VOTER.read_text().replace(majority, "a"))
     assert all("LUT3" not in cell for name, cell in modules.items() if name.startswith("bitward_voter"))
-
-
-def test_counts_come_node_by_node_and_add_up(pool_build):
-    said = []
-    result = resources(pool_build, said.append)
-    assert said == ["synthesising with Yosys"]
-    assert result["tool"] == "Yosys 0.70, out of context, not Vivado"
-    pool, voter = (result["instances"][name] for name in ("Pool_rtl_0", "voter"))
-    assert (pool["module"], pool["ff"], pool["voter"]) == ("bitward_maxpool", 16 + 2 + 1, None)
-    assert voter == {"module": "bitward_voter", **ZERO, "lut": 8, "voter": None}
-    assert result["total"] == {key: pool[key] + voter[key] for key in ZERO}
-    assert (pool_build / "synthesis.log").is_file()
 
 
 def test_resources_add_and_multiply():
@@ -163,19 +143,6 @@ def test_a_file_that_is_not_the_one_an_edit_was_written_for_is_refused():
         Edit("x.sv", "a", "b").apply("a a")
 
 
-def test_a_folder_without_rtl_is_refused(tmp_path):
-    with pytest.raises(ToolError, match=rf"^{tmp_path} must be a build directory, got no files\.f in it: run bitward"):
-        resources(tmp_path)
-
-
-def test_a_failure_of_yosys_names_its_sentence_and_its_log(tmp_path):
-    write_rtl(tmp_path, [], "module bitward_top (input logic a); nothing i_x (.a); endmodule\n")
-    log = rf"{tmp_path}/synthesis\.log$"
-    sentence = rf"""^Yosys must end without an error, got ".*ERROR: unknown module 'nothing'"; log: {log}"""
-    with pytest.raises(ToolError, match=sentence):
-        resources(tmp_path)
-
-
 def test_yosys_is_stopped_when_it_takes_too_long(tmp_path):
     with pytest.raises(ToolError, match=r"^python\S* must end with exit code 0, got none after 0\.01 s"):
         synthesis.yosys("help", tmp_path, tmp_path / "log", 0.01)
@@ -186,14 +153,14 @@ def test_a_missing_result_is_an_error_whatever_the_exit_code(tmp_path):
     with pytest.raises(
         ToolError, match=rf"^Yosys must leave none\.json, got none though it ended well; log: {tmp_path}/l$"
     ):
-        synthesis._statistics(tmp_path / "none.json", tmp_path / "l")
+        synthesis.statistics(tmp_path / "none.json", tmp_path / "l")
 
 
 def test_a_cell_that_is_no_primitive_is_an_error_and_not_a_zero():
     with pytest.raises(
         ToolError, match=r"^synthesised cells must be primitives of the chip, got 2 \$mem_v2 in top: Yosys"
     ):
-        synthesis._flat({"top": {"LUT6": 1, "$mem_v2": 2}}, "top")
+        synthesis.flat({"top": {"LUT6": 1, "$mem_v2": 2}}, "top")
 
 
 def test_without_pyosys_the_next_step_is_named(tmp_path, monkeypatch):

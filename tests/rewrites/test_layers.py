@@ -12,7 +12,7 @@ from onnx import helper
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
 from bitward.errors import ModelError
-from bitward.rewrites import find_layers, load_model, name_layers, read_weights, save_model
+from bitward.rewrites import find_layers, load_model, mark_layer, name_layers, read_weights, save_model
 
 
 @pytest.mark.parametrize("mac", MACS, ids=str)
@@ -68,6 +68,27 @@ def test_given_names_outlive_renaming_passes():
     for renaming in (GiveUniqueNodeNames(), GiveReadableTensorNames()):
         model = model.transform(renaming)
     assert list(find_layers(model)) == ["head"]
+
+
+def test_names_stay_with_their_nodes_when_nodes_change_places():
+    model = two_layers(("one", "two"))
+    name_layers(model, ["first", "second"])
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[1], nodes[0], nodes[2]])
+    assert {name: layer.node.input[1] for name, layer in find_layers(model).items()} == {"first": "a", "second": "b"}
+
+
+def test_a_mark_replaces_an_older_one():
+    model = two_layers(("one", "two"))
+    for name in ("before", "after"):
+        mark_layer(model.graph.node[0], name)
+    mark_layer(model.graph.node[1], "other")
+    assert list(find_layers(model)) == ["after", "other"] and len(model.graph.node[0].metadata_props) == 1
+
+
+def test_paths_of_exporters_become_names_that_files_can_have():
+    assert list(find_layers(two_layers(("/block1/conv/Conv", "/fc/MatMul:0")))) == ["block1.conv.Conv", "fc.MatMul.0"]
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"], ["one", "one"]], ids=len)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A campaign's progress on a terminal: trials done, trials a second, time to go."""
+"""The progress of long work on a terminal: steps done, steps a second, time to go."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def showing(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+def showing(console: Console, title: str, noun: str = "trials") -> Iterator[Callable[[int, int], None]]:
     """Yields `progress(done, total)`, shown as a bar that vanishes when done; nothing is shown where nobody watches.
 
-    The rate of a resumed campaign counts this run's trials only.
+    The rate, in `noun` a second, counts what this run did: a resumed campaign's earlier trials are left out.
     """
     if not console.is_terminal:
         yield lambda done, total: None
@@ -29,7 +29,7 @@ def showing(console: Console, title: str) -> Iterator[Callable[[int, int], None]
             now = time.monotonic()
             began.append((done, now)) if not began else None
             first, start = began[0]
-            rate = f"{(done - first) / (now - start):.1f} trials/s" if done > first and now > start else ""
+            rate = f"{(done - first) / (now - start):.1f} {noun}/s" if done > first and now > start else ""
             bars.update(task, completed=done, total=total, rate=rate)
 
         yield progress

@@ -260,9 +260,8 @@ def _judge(
 ) -> Trial:
     fault = campaign.faults[number]
     at = memory.locate(fault.word, fault.bit)
-    parameter, replica, stored_bit, copy, bit = (
-        None if at.dead else int(value) for value in (at.index, at.replica, at.stored_bit, at.copy, at.bit)
-    )
+    parameter, replica = (None if value < 0 else int(value) for value in (at.index, at.replica))
+    stored_bit, copy, bit = (None if at.dead else int(value) for value in (at.stored_bit, at.copy, at.bit))
     changed = (outputs != golden).reshape(len(golden), -1).any(axis=1)
     top1 = _top1(campaign, outputs)
     return Trial(

@@ -36,6 +36,8 @@ ANOTHER = "choose another folder, or delete this one to start again"
 class Trial:
     """One injection and what came of it. A dead bit has no parameter: its fields are None.
 
+    A check bit, shared by the parameters of its row, has none either; its `copy` is -1, `parameter_bit` its number.
+
     `word` and `bit` are the fault's; `stored_bit`, `copy` and `parameter_bit` say what the manifest makes of it.
     Changes count images; without labels `top1_correct` is None.
     """

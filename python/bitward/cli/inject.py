@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli.train import DATA
 
 
 @click.command()
@@ -26,10 +27,11 @@ from bitward.cli import session
 )
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
+@DATA
 @click.option("--restart", is_flag=True, help="Move trials of a campaign with other settings aside and begin anew.")
 def command(
     flow: Path, on: str, side: str, per_stratum: int | None, images: int | None, seed: int | None, workers: int,
-    host: str | None, port: int, runs: Path, restart: bool,
+    host: str | None, port: int, runs: Path, data: Path | None, restart: bool,
 ) -> None:  # fmt: skip
     """Inject faults into weights and thresholds of FLOW's build, stratified by memory and bit; builds it if need be.
 
@@ -45,7 +47,7 @@ def command(
     settings = spec.inject.model_copy(update={name: value for name, value in changes.items() if value is not None})
     spec = spec.model_copy(update={"inject": settings})
     console = session().console
-    run = prepare(spec, runs, console, to="build")
+    run = prepare(spec, runs, console, to="build", data=data)
     manifest, _golden = campaign_parts(run, side)  # type: ignore[arg-type]
     faults = single_bit_stratified(manifest, settings.per_stratum, settings.seed)
     place = Place(on, run.build(side), host, port)  # type: ignore[arg-type]

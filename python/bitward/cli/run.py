@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli.train import DATA
 
 
 @click.command()
@@ -16,7 +17,8 @@ from bitward.cli import session
 @click.option("--force", metavar="STAGE", help="Run this stage and what follows it, though nothing changed.")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
-def command(flow: Path, to: str | None, force: str | None, runs: Path) -> None:
+@DATA
+def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Path | None) -> None:
     """Run the experiment of the YAML file FLOW; stages that nothing changed for are not run again.
 
     Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped.
@@ -24,7 +26,7 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path) -> None:
     from bitward.flow import load_flow, run_flow
 
     console = session().console
-    folder, summary = run_flow(load_flow(flow), runs, console, to, force)
+    folder, summary = run_flow(load_flow(flow), runs, console, to, force, data)
     msb = summary["msb_faults"]
     if isinstance(msb, dict):
         console.print(

@@ -11,23 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.graph import chain, load_graph, stream_ends
+from bitward.engine.graph import load_graph, read_graph, stream_ends
 from bitward.engine.images import StoredImages, load_images
 from bitward.engine.injectable import Injectable
 from bitward.engine.ops import Op, StoredOp
+from bitward.engine.part import Part
 from bitward.errors import ManifestError
 from bitward.manifest import Manifest
 
 if TYPE_CHECKING:
     import onnx
 
+PART_BYTES = 1 << 28  # activations computed at a time
+KEPT_BYTES = 1 << 30  # golden activations kept
+
 
 class HardwareEngine(Injectable):
     """A hardware graph with its memories, which can be read, written and run.
 
-    The activations of the last batch of images are kept, computed with golden memories. With faults, execution starts
-    at the first faulty node, and an image is dropped as soon as its activations equal the golden ones: exact, since
-    a node's output depends on its input and its parameters alone.
+    Images are run in parts of `PART_BYTES`. The activations of the last batch are kept, computed with golden memories,
+    as far as they fit into `KEPT_BYTES`; other parts are run from the start. With faults, execution starts at the first
+    faulty node, and an image is dropped as soon as its activations equal the golden ones: exact, since what a node
+    gives depends on what it takes and on its parameters alone.
     """
 
     def __init__(
@@ -36,10 +41,11 @@ class HardwareEngine(Injectable):
         """Runs `graph` with the memory images `images`. ModelError or ManifestError where they do not fit."""
         self._manifest = manifest
         self._io = stream_ends(manifest)
-        self._ops = chain(graph, manifest)
+        self._graph = read_graph(graph, manifest)
         self._stored = StoredImages(manifest, images)
-        self._parameters = [self._decoded(op) for op in self._ops]
-        self._golden: list[Stream] = []  # the stream before the first operator, then behind each
+        self._parameters = [self._decoded(step.op) for step in self._graph.steps]
+        self._source: Stream | None = None  # the batch that is kept
+        self._kept: list[Part] = []
 
     @classmethod
     def load(cls, build_dir: str | Path) -> HardwareEngine:
@@ -67,18 +73,41 @@ class HardwareEngine(Injectable):
         Gives integers of shape (n, *io.output.shape). ManifestError for images out of shape or range.
         """
         stream = self._checked(images)
-        if not self._golden or not np.array_equal(stream, self._golden[0]):
-            self._golden = self._activations(stream)
         faulty = set(self._stored.faulty())
-        result = self._golden[-1] if not faulty else self._with_faults(faulty)
-        return result.astype(np.int64).reshape(-1, *self._io.output.shape)
+        parameters = self._parameters if not faulty else self._now(faulty)
+        if self._source is None or not np.array_equal(stream, self._source):
+            self._source, self._kept = None, []  # freed before the next batch is computed
+            self._kept, self._source = self._keep(stream), stream
+        results = [part.result(parameters, faulty) for part in self._kept]
+        done = sum(len(result) for result in results)
+        if done < len(stream):
+            later = self._parts(stream[done:])
+            results += [Part(self._graph, part, parameters, keeps=False).sink for part in later]
+        return np.concatenate(results).astype(np.int64).reshape(-1, *self._io.output.shape)
 
     def _decoded(self, op: Op) -> npt.NDArray[Any] | None:
         return op.parameters(self._stored.now(op.memory.name)) if isinstance(op, StoredOp) else None
 
+    def _now(self, faulty: set[str]) -> list[npt.NDArray[Any] | None]:
+        """The parameters as they are stored now."""
+        return [
+            self._decoded(step.op) if isinstance(step.op, StoredOp) and step.op.memory.name in faulty else golden
+            for step, golden in zip(self._graph.steps, self._parameters, strict=True)
+        ]
+
+    def _parts(self, stream: Stream) -> list[Stream]:
+        """The images in parts whose activations take `PART_BYTES` at most (of one image at least)."""
+        images = max(1, PART_BYTES // self._graph.bytes_per_image)
+        return [stream[start : start + images] for start in range(0, max(1, len(stream)), images)]
+
+    def _keep(self, stream: Stream) -> list[Part]:
+        """Golden activations of the first images, as many as fit (one part at least)."""
+        images = max(1, KEPT_BYTES // self._graph.bytes_per_image)
+        return [Part(self._graph, part, self._parameters) for part in self._parts(stream[:images])]
+
     def _checked(self, images: npt.ArrayLike) -> Stream:
         array = np.asarray(images)
-        shape, source = self._io.input.shape, self._ops[0].source
+        shape, source = self._io.input.shape, self._graph.source_ends.type
         if array.dtype.kind not in "iu" or array.ndim == 0 or array.shape[1:] != shape:
             raise ManifestError(
                 f"images must be integers of shape (n, {', '.join(map(str, shape))}), got {array.dtype} of shape "
@@ -87,29 +116,4 @@ class HardwareEngine(Injectable):
         if array.size and (int(array.min()) < source.low or int(array.max()) > source.high):
             worst = array.min() if int(array.min()) < source.low else array.max()
             raise ManifestError(f"images must be {source}, got {worst}; quantize them as the model does")
-        return array.astype(source.dtype).reshape(len(array), self._ops[0].inputs)
-
-    def _activations(self, stream: Stream) -> list[Stream]:
-        """The stream before and behind each operator, with golden memories."""
-        streams = [stream]
-        for op, parameters in zip(self._ops, self._parameters, strict=True):
-            streams.append(op.run(streams[-1], parameters))
-        return streams
-
-    def _with_faults(self, faulty: set[str]) -> Stream:
-        """The output stream of the kept batch when the memories in `faulty` are read as they are stored now."""
-        stream = self._golden[0][:0]
-        changed = np.arange(0)  # the images whose activations differ from the golden ones, and `stream` is theirs
-        for at, op in enumerate(self._ops):
-            parameters = self._parameters[at]
-            if isinstance(op, StoredOp) and op.memory.name in faulty:
-                everything = self._golden[at].copy()
-                everything[changed] = stream
-                stream, changed = everything, np.arange(len(everything))
-                parameters = self._decoded(op)
-            stream = op.run(stream, parameters)
-            differs = (stream != self._golden[at + 1][changed]).any(axis=1)
-            stream, changed = stream[differs], changed[differs]
-        result = self._golden[-1].copy()
-        result[changed] = stream
-        return result
+        return array.astype(source.dtype).reshape(len(array), self._graph.source_ends.count)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hardware graph of a build, from its ONNX file: a chain of operators. Initializers are never looked at."""
+"""The hardware graph of a build, from its ONNX file: operators joined by streams. Initializers are never looked at."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitward.engine.datatypes import IntegerType
-from bitward.engine.ops import OPS, Attributes, Op, StoredOp
+from bitward.engine.ops import OPS, Attributes, Ends, Op, StoredOp
 from bitward.errors import ManifestError, ModelError, nearest
 from bitward.manifest import Io, Manifest, Memory
 
@@ -28,32 +29,108 @@ def load_graph(path: str | Path) -> onnx.ModelProto:
         raise ModelError(f"{path} must be an ONNX model, got {error}; name a folder that build wrote") from error
 
 
-def chain(model: onnx.ModelProto, manifest: Manifest) -> tuple[Op, ...]:
-    """The operators of a hardware graph in the order of the stream; nodes that only pass it on are left out.
+@dataclass(frozen=True)
+class Step:
+    """An operator with the streams, by name, that it takes and gives."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The operators of a hardware graph, each behind those whose streams it takes.
+
+    Every stream has one producer and one consumer; `source` is the one that the host sends, `sink` what it receives.
+    """
+
+    steps: tuple[Step, ...]
+    source: str
+    sink: str
+
+    @property
+    def source_ends(self) -> Ends:
+        """What the host sends."""
+        return next(
+            ends
+            for step in self.steps
+            for name, ends in zip(step.inputs, step.op.sources, strict=True)
+            if name == self.source
+        )
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Size of all streams of an image."""
+        ends = [self.source_ends, *(ends for step in self.steps for ends in step.op.results)]
+        return sum(each.count * each.type.dtype.itemsize for each in ends)
+
+
+def read_graph(model: onnx.ModelProto, manifest: Manifest) -> Graph:
+    """The operators of a hardware graph; nodes that only pass a stream on are left out.
 
     ModelError, naming node and op, for what the engine does not model; ManifestError for a manifest of another graph.
     """
-    ops: list[Op] = []
-    stream = model.graph.input[0].name if model.graph.input else ""
-    for node in model.graph.node:
-        attributes = _attributes(node)
-        if attributes.op not in OPS:
+    source = model.graph.input[0].name if model.graph.input else ""
+    streams = {source: source}  # by tensor that no node took yet: the stream that it is, where nodes only pass it on
+    steps: list[Step] = []
+    for node in _in_order(model, source):
+        steps += _step(node, streams, manifest)
+    if not steps:
+        raise ModelError("a hardware graph must have at least one operator, got none; build again")
+    sinks = [output.name for output in model.graph.output]
+    if list(streams) != sinks:
+        raise ModelError(f"a hardware graph must give one stream, {sinks}, got {list(streams)}; build again")
+    graph = Graph(tuple(steps), source, streams[sinks[0]])
+    _check_streams(graph, manifest)
+    _check_memories(graph, manifest)
+    return graph
+
+
+def _in_order(model: onnx.ModelProto, source: str) -> list[Any]:
+    """The nodes, each behind the producers of what it takes; ModelError where a ring of nodes has no first one."""
+    made = {name for node in model.graph.node for name in node.output}
+    known, waiting = {source}, list(model.graph.node)
+    ordered: list[Any] = []
+    while waiting:
+        ready: list[Any] = []
+        later: list[Any] = []
+        for node in waiting:
+            is_ready = all(name in known or name not in made for name in node.input)
+            (ready if is_ready else later).append(node)
+            known.update(node.output if is_ready else ())
+        if not ready:
             raise ModelError(
-                f"{attributes.where} must be an operator that the engine models, got {attributes.op}; "
-                f"{nearest(attributes.op, OPS)}"
+                f"{_attributes(waiting[0]).where} must take streams of nodes before it, got {list(waiting[0].input)} "
+                "in a ring of nodes; build again"
             )
-        if not node.input or node.input[0] != stream or len(node.output) != 1:
-            raise ModelError(
-                f"{attributes.where} must take stream {stream!r} of the node before it and give one, got "
-                f"{list(node.input)} and {list(node.output)}; the engine runs chains"
-            )
-        stream = node.output[0]
-        op = OPS[attributes.op](attributes, _memory(node, manifest))
-        if op is not None:
-            ops.append(op)
-    _check_neighbours(ops, manifest)
-    _check_memories(ops, manifest)
-    return tuple(ops)
+        ordered += ready
+        waiting = later
+    return ordered
+
+
+def _step(node: Any, streams: dict[str, str], manifest: Manifest) -> list[Step]:
+    """The node as a step, none if it passes its stream on; its outputs are in `streams` afterwards."""
+    attributes = _attributes(node)
+    if attributes.op not in OPS:
+        raise ModelError(
+            f"{attributes.where} must be an operator that the engine models, got {attributes.op}; "
+            f"{nearest(attributes.op, OPS)}"
+        )
+    op = OPS[attributes.op](attributes, _memory(node, manifest))
+    takes, gives = (1, 1) if op is None else (len(op.sources), len(op.results))
+    offered = list(streams)
+    inputs = [streams.pop(name, None) for name in node.input[:takes]]  # parameters stand behind the streams
+    if len(inputs) != takes or None in inputs or len(node.output) != gives:
+        raise ModelError(
+            f"{attributes.where} must take {takes} of the streams that are left, {', '.join(offered)}, and give "
+            f"{gives}, got {list(node.input)} and {list(node.output)}; build again"
+        )
+    if op is None:
+        streams[node.output[0]] = str(inputs[0])
+        return []
+    streams.update({name: name for name in node.output})
+    return [Step(op, tuple(str(name) for name in inputs), tuple(node.output))]
 
 
 def _attributes(node: Any) -> Attributes:
@@ -73,23 +150,26 @@ def _memory(node: Any, manifest: Manifest) -> Memory | None:
     return None if name is None else manifest.memory(name)
 
 
-def _check_neighbours(ops: list[Op], manifest: Manifest) -> None:
-    """Each operator takes what the one before gives, the first and last what the manifest streams."""
-    io = stream_ends(manifest)
-    if not ops:
-        raise ModelError("a hardware graph must have at least one operator, got none; build again")
-    count, datatype = _ends(io)[0]
-    for op in ops:
-        if (op.inputs, op.source) != (count, datatype):
-            raise ModelError(
-                f"node {op.node} must take {count} elements of {datatype} as the stream before it has them, got "
-                f"{op.inputs} of {op.source}; build again"
-            )
-        count, datatype = op.outputs, op.result
-    if (count, datatype) != _ends(io)[1]:
+def _check_streams(graph: Graph, manifest: Manifest) -> None:
+    """Each operator takes what others give, and both ends are as the manifest says."""
+    source, sink = _ends(stream_ends(manifest))
+    given = {graph.source: (source, "the host")}
+    for step in graph.steps:
+        for name, wanted in zip(step.inputs, step.op.sources, strict=True):
+            ends, producer = given[name]
+            if ends != wanted:
+                raise ModelError(
+                    f"node {step.op.node} must take {ends.count} elements of {ends.type} as {producer} gives them, got "
+                    f"{wanted.count} of {wanted.type}; build again"
+                )
+        results = zip(step.outputs, step.op.results, strict=True)
+        given.update({name: (ends, f"node {step.op.node}") for name, ends in results})
+    ends, producer = given[graph.sink]
+    if ends != sink:
+        tensor = stream_ends(manifest).output
         raise ManifestError(
-            f"io.output must be {count} elements of {datatype} as node {ops[-1].node} gives them, got "
-            f"{io.output.shape} of {io.output.datatype}; take manifest and graph of one build"
+            f"io.output must be {ends.count} elements of {ends.type} as {producer} gives them, got "
+            f"{tensor.shape} of {tensor.datatype}; take manifest and graph of one build"
         )
 
 
@@ -100,15 +180,15 @@ def stream_ends(manifest: Manifest) -> Io:
     return manifest.io
 
 
-def _ends(io: Io) -> list[tuple[int, IntegerType]]:
-    """(elements, type) at both ends."""
+def _ends(io: Io) -> list[Ends]:
+    """Both ends."""
     ends = (io.input, io.output)
-    return [(tensor.beats * tensor.beat_elements, IntegerType(tensor.bits, tensor.signed)) for tensor in ends]
+    return [Ends(tensor.beats * tensor.beat_elements, IntegerType(tensor.bits, tensor.signed)) for tensor in ends]
 
 
-def _check_memories(ops: list[Op], manifest: Manifest) -> None:
+def _check_memories(graph: Graph, manifest: Manifest) -> None:
     """Each memory is read by one operator."""
-    read = [op.memory.name for op in ops if isinstance(op, StoredOp)]
+    read = [step.op.memory.name for step in graph.steps if isinstance(step.op, StoredOp)]
     for memory in manifest.memories:
         if read.count(memory.name) != 1:
             raise ManifestError(

@@ -27,10 +27,16 @@ __all__ = ["STAGE_NAMES", "Flow", "Run", "load_flow", "make_overlay", "prepare",
 
 
 def run_flow(
-    flow: Flow, runs: Path, console: Console, to: str | None = None, force: str | None = None
+    flow: Flow,
+    runs: Path,
+    console: Console,
+    to: str | None = None,
+    force: str | None = None,
+    data: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """The flow has run up to stage `to` (None: the report); its folder and summary.
 
+    `data` is where the dataset's images lie, if they are given by path (without it, BITWARD_DATA says).
     `force` runs that stage, and what follows it, though nothing changed. Raises what the stages raise, and ConfigError
     for a stage that is not there or a folder that another process uses.
     """
@@ -39,7 +45,7 @@ def run_flow(
             raise ConfigError(
                 f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest(name, STAGE_NAMES)}"
             )
-    run = _open(flow, runs, console)
+    run = _open(flow, runs, console, data)
     with locked(run.folder):
         record = StageRecord(run.folder)
         if force is not None:
@@ -53,9 +59,9 @@ def run_flow(
     return run.folder, summary
 
 
-def prepare(flow: Flow, runs: Path, console: Console, to: str) -> Run:
+def prepare(flow: Flow, runs: Path, console: Console, to: str, data: Path | None = None) -> Run:
     """The flow has run up to stage `to`, for a command that goes on from there; no summary is written."""
-    run = _open(flow, runs, console)
+    run = _open(flow, runs, console, data)
     with locked(run.folder):
         _run_stages(run, StageRecord(run.folder), to, None)
     return run
@@ -81,15 +87,20 @@ def make_overlay(flow: Flow, runs: Path, console: Console, board: str) -> Path:
     return overlay_of(run.overlay(board))
 
 
-def _open(flow: Flow, runs: Path, console: Console) -> Run:
+def _open(flow: Flow, runs: Path, console: Console, data: Path | None = None) -> Run:
     """The run's folder is there. What can be known to be wrong is refused first: a mistake must not leave a folder."""
-    find_network(flow.network)
+    if flow.model is None or flow.dataset is None:
+        find_network(flow.network)
+    if flow.model is not None and not flow.model.is_file():
+        raise ConfigError(
+            f"model must be a QONNX file, got {flow.model}, which is none: give its path from the flow's folder"
+        )
     if not load_board(flow.build.board).is_simulated:
         raise ConfigError(
             f"build.board must be a simulated board in a flow, got {flow.build.board!r}; build for a real one with "
             f"make bitstream BOARD={flow.build.board}"
         )
-    return Run(flow, output_directory(runs / flow.name), console)
+    return Run(flow, output_directory(runs / flow.name), console, data)
 
 
 def _run_stages(run: Run, record: StageRecord, to: str | None, force: str | None) -> dict[str, dict[str, Any]]:

@@ -88,7 +88,7 @@ def agreement_faults(
 
 def _on_lowest(memory: Memory, image: NDArray[np.uint32]) -> list[Fault]:
     """Every stored bit of the weights of -2^(b-1): those that have no negative."""
-    plain = memory.scheme.decode(memory.stored_words(image)).reshape(-1)
+    plain = memory.words(image).reshape(-1)
     lowest = np.unique(np.flatnonzero(plain == 1 << (memory.scheme.bits - 1)) % memory.parameters)
     places = memory.places(lowest).reshape(-1, 2)
     return [Fault(memory.name, int(word), int(bit)) for word, bit in places]

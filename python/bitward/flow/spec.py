@@ -27,10 +27,15 @@ class Train(_Section):
 
 
 class Harden(_Section):
-    """How weights are stored: the top `voted` bits three times; in the `layers` named, or in all."""
+    """How weights are stored: the top `voted` bits three times; in the `layers` named, or in all.
+
+    `bias` tmr stores the biases of all layers three times: in hardware inside thresholds, or added as `bias_as` says.
+    """
 
     voted: int = Field(1, ge=1, le=8)
     layers: tuple[str, ...] | None = None
+    bias: Literal["none", "tmr"] = "none"
+    bias_as: Literal["threshold", "add"] = "threshold"
 
 
 class Build(_Section):
@@ -62,10 +67,16 @@ class Inject(_Section):
 
 
 class Flow(_Section):
-    """One experiment. `name` is its folder under runs/ (default: the file's stem)."""
+    """One experiment. `name` is its folder under runs/ (default: the file's stem).
+
+    With `model`, a QONNX file (a path from the flow's own folder), nothing is trained: the flow begins from that file,
+    and `network` need not be one of bitward's where `dataset` says which images it is for.
+    """
 
     name: str = Field("", max_length=100)
     network: str
+    model: Path | None = None
+    dataset: str | None = None
     train: Train = Train()
     harden: Harden = Harden()
     build: Build = Build()
@@ -99,9 +110,10 @@ def load_flow(path: Path) -> Flow:
         )
     data.setdefault("name", path.stem)
     try:
-        return Flow.model_validate(data)
+        flow = Flow.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(error)}") from error
+    return flow if flow.model is None else flow.model_copy(update={"model": path.parent / flow.model})
 
 
 def _sentence(error: ValidationError) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from bitward.flow.cache import code_digest
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
 from bitward.networks import find_network
-from bitward.tools import cores, output_directory
+from bitward.tools import atomic_write, cores, output_directory
 
 Result = dict[str, Any]
 AGREEING: tuple[On, ...] = ("engine", "rtl", "board")  # the targets that get the same faults
@@ -38,6 +36,7 @@ class Run:
     flow: Flow
     folder: Path
     console: Console
+    data: Path | None = None  # where images given by path lie
 
     @property
     def plain_model(self) -> Path:
@@ -66,8 +65,8 @@ class Run:
         return self.folder / "campaigns" / name
 
     def dataset(self) -> Dataset:
-        """The network's dataset."""
-        return load_dataset(find_network(self.flow.network).dataset)
+        """The dataset that the flow names, else the network's."""
+        return load_dataset(self.flow.dataset or find_network(self.flow.network).dataset, self.data)
 
     @contextmanager
     def bars(self) -> Iterator[Progress | None]:
@@ -94,11 +93,14 @@ class Stage:
 def _train(run: Run) -> Result:
     from bitward.train import train_network
 
+    if run.flow.model is not None:
+        return {}
     with run.bars() as progress:
         done = train_network(
             run.flow.network,
             seeds=run.flow.train.seeds,
             cache=output_directory(run.folder / "train"),
+            data=run.data,
             progress=progress,
         )
     accuracies = [result.accuracy for result in done.results]
@@ -108,17 +110,27 @@ def _train(run: Run) -> Result:
 def _export(run: Run) -> Result:
     from bitward.train import export_network, train_network
 
-    done = train_network(run.flow.network, seeds=run.flow.train.seeds, cache=run.folder / "train")
-    export_network(done, output_directory(run.plain_model.parent))
+    output_directory(run.plain_model.parent)
+    if run.flow.model is not None:
+        atomic_write(run.plain_model, run.flow.model.read_bytes())
+        return {"model": run.plain_model.name, "imported": run.flow.model.name}
+    done = train_network(run.flow.network, seeds=run.flow.train.seeds, cache=run.folder / "train", data=run.data)
+    export_network(done, run.plain_model.parent, run.data)
     return {"model": run.plain_model.name, "accuracy": done.exported.accuracy, "seed": done.exported.seed}
 
 
 def _harden(run: Run) -> Result:
     from bitward.rewrites import harden_model
 
-    done = harden_model(run.plain_model, run.hardened_model, voted=run.flow.harden.voted, layers=run.flow.harden.layers)
+    section = run.flow.harden
+    done = harden_model(
+        run.plain_model, run.hardened_model, voted=section.voted, layers=section.layers, bias=section.bias
+    )
     return {
         "schemes": {layer: scheme.to_dict() for layer, scheme in done.schemes.items()},
+        "bias_schemes": {layer: scheme.to_dict() for layer, scheme in done.bias_schemes.items()},
+        "rounded_biases": done.rounded_biases,
+        "without_bias": done.without_bias,
         "folded_signs": done.folded_signs,
         "saturated_weights": done.saturated_weights,
     }
@@ -131,6 +143,8 @@ def build_options(flow: Flow, protect: str) -> Any:
     section = flow.build
     return BuildOptions(
         protect=protect,  # type: ignore[arg-type]
+        bias="none" if protect == "none" else "model",
+        bias_as="threshold" if protect == "none" else flow.harden.bias_as,
         target_fps=section.target_fps,
         clk_mhz=section.clk_mhz,
         board=section.board,
@@ -173,17 +187,17 @@ def build_overlay(run: Run, board: str) -> Result:
 
 
 def _resources(run: Run) -> Result:
-    with run.console.status("  synthesise both builds with Yosys"), ThreadPoolExecutor(len(SIDES)) as pool:
-        return dict(zip(SIDES, pool.map(partial(_resources_of, run), SIDES), strict=True))
+    return {side: _resources_of(run, side) for side in SIDES}
 
 
 def _resources_of(run: Run, side: Side) -> Any:
     """Yosys' counts of a build; "not measured", and why on the console, where Yosys fails: the run goes on without."""
     from bitward.errors import ToolError
-    from bitward.hardware.synthesis import resources
+    from bitward.hardware.resources import resources
 
     try:
-        return resources(run.build(side))
+        with showing(run.console, f"  synthesise {side} with Yosys", "nodes") as progress:
+            return resources(run.build(side), progress)
     except ToolError as error:
         run.console.print(f"  resources of {side}: not measured: {error}")
         return "not measured"
@@ -308,14 +322,18 @@ def _nothing(run: Run) -> list[Path]:
     return []
 
 
+def _imported(run: Run) -> list[Path]:
+    return [] if run.flow.model is None else [run.flow.model]
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("train", _train, ("network", "train"), _nothing, _nothing),
-    Stage("export", _export, ("network", "train"), _nothing, lambda run: [run.plain_model]),
+    Stage("train", _train, ("network", "train"), _imported, _nothing),
+    Stage("export", _export, ("network", "train"), _imported, lambda run: [run.plain_model]),
     Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], lambda run: [run.hardened_model]),
-    Stage("build", _build, ("build",), _models, _builds),
+    Stage("build", _build, ("build", "harden"), _models, _builds),
     Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
-    Stage("verify", _verify, ("network", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
-    Stage("inject", _inject, ("network", "inject", "harden"), _builds, _trials),
+    Stage("verify", _verify, ("network", "dataset", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
+    Stage("inject", _inject, ("network", "dataset", "inject", "harden"), _builds, _trials),
 )
 STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
 
@@ -325,7 +343,7 @@ def overlay_stage(board: str) -> Stage:
     return Stage(
         f"overlay-{board}",
         lambda run: build_overlay(run, board),
-        ("build",),
+        ("build", "harden"),
         lambda run: [run.hardened_model],
         lambda run: [run.overlay(board) / "manifest.json", run.overlay(board) / "rtl"],
     )

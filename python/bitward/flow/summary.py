@@ -49,7 +49,7 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
         "resources": results.get("resources", dict.fromkeys(SIDES, NOT_MEASURED)),
         "campaigns": {name: found for name, found in inject.items() if name != "agree"},
         "wall_s": wall_s,
-        "seeds": {"train": list(run.flow.train.seeds), "exported": export.get("seed"), "inject": run.flow.inject.seed},
+        "seeds": {"train": train.get("seeds", []), "exported": export.get("seed"), "inject": run.flow.inject.seed},
         "board": builds["hardened"]["board"] if builds["hardened"] else NOT_MEASURED,
         "clk_mhz": run.flow.build.clk_mhz,
         "versions": versions(),

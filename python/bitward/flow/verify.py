@@ -19,20 +19,12 @@ SAME = 0.01  # of one integer step at the output: QONNX sums floats, so it lands
 def run_qonnx(
     model_path: Path, images: NDArray[np.float32], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> NDArray[Any]:
-    """The outputs of the QONNX graph (voters execute), one image at a time, as it has batch 1."""
+    """The outputs of the QONNX graph, as qonnx's executor has them (voters execute)."""
     from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
 
-    import bitward.qonnx_ops  # noqa: F401 - the domain of the voters
+    from bitward.qonnx_ops.execute import execute_images
 
-    model = ModelWrapper(str(model_path))
-    source, sink = model.graph.input[0].name, model.graph.output[0].name
-    shape = model.get_tensor_shape(source)
-    outputs = []
-    for number, image in enumerate(images, 1):
-        outputs.append(execute_onnx(model, {source: image.reshape(shape).astype(np.float32)})[sink])
-        progress(number, len(images))
-    return np.concatenate(outputs)
+    return execute_images(ModelWrapper(str(model_path)), images, progress)
 
 
 def equal_images(integers: NDArray[np.int64], expected: NDArray[Any], post: tuple[EdgeOp, ...]) -> NDArray[np.bool_]:

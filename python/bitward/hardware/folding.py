@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folding: how parallel each layer works, from a target rate or from a FINN folding configuration.
 
-The smallest parallelism that meets the target in every layer by itself is taken, so the slowest layer sets the rate.
+The smallest parallelism that meets the target in every layer by itself is taken, so the slowest layer sets the rate;
+of equally parallel foldings the one that is cheapest on the board (hardware.estimates).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bitward.errors import ConfigError, nearest
+from bitward.hardware.estimates import in_luts, node_resources
 
 SLOWEST_CYCLES = 2**40  # an image in hours: a target below that asks for the smallest design as well
+IN_TURN = ("Pool_rtl", "StoredVVAU_rtl")  # take a window's taps for some channels, then for the next ones
 MAX_WEIGHT_BEAT_BITS = 4096  # one memory row; wider rows cost more block RAM ports than the K26 has
 
 
@@ -37,60 +41,84 @@ def _divisors(number: int) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Choices:
-    """The PE and SIMD values that a weight layer's matrix unit can have."""
+    """The folding of the node that holds `memory`: the values that each attribute can have, which cut no digit.
 
+    `layer` is the layer that it is the unit of, "" for a node of another kind (thresholds, biases).
+    """
+
+    memory: str
     layer: str
-    pes: list[int]
-    simds: list[int]
+    values: Mapping[str, Sequence[int]]
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        return self.layer or self.memory
 
 
 def set_folding(
-    model: Any, units: Sequence[Choices], cycles: int, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    model: Any, units: Mapping[str, Choices], cycles: int, overrides: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Any:
     """Every node of the specialised graph has its PE and SIMD; `overrides` win.
 
-    `units` are the weight layers in graph order. `overrides` maps a layer's name (its matrix unit) or a node's name to
-    attributes. Raises ConfigError for an override that names neither, or no attribute of it, or cannot be had.
+    `units` are the choices of the nodes that hold memories, by node name. `overrides` maps a layer's name (its unit),
+    a memory's name (the node that holds it) or a node's name to attributes. Raises ConfigError for an override that
+    names none of these, or no attribute of it, or cannot be had.
     """
     from qonnx.custom_op.registry import getCustomOp
 
-    matrix_units = [node for node in model.graph.node if node.op_type == "MVAU_rtl"]
-    choices = {node.name: unit for node, unit in zip(matrix_units, units, strict=True)}
     for node in model.graph.node:
-        if node.name in choices:
-            _fold_mvau(getCustomOp(node), choices[node.name], cycles)
+        if node.name in units:
+            _fold_unit(getCustomOp(node), units[node.name], cycles)
         else:
-            _fold(node.op_type, getCustomOp(node), cycles)
-    named = {unit.layer: node for node, unit in zip(matrix_units, units, strict=True)}
-    _override(model, named, overrides or {})
-    for node in matrix_units:
-        _check(getCustomOp(node), choices[node.name])
+            _fold(model, node, cycles)
+        if node.op_type in IN_TURN:
+            _quicken_window_generator(model, node, units.get(node.name), cycles)
+    nodes = {node.name: node for node in model.graph.node}
+    named = {choices.memory: nodes[name] for name, choices in units.items()}
+    named |= {choices.layer: nodes[name] for name, choices in units.items() if choices.layer}
+    _override(model, named, units, overrides or {})
+    for name, choices in units.items():
+        _check(getCustomOp(nodes[name]), choices)
     for node in model.graph.node:
-        if node.op_type == "Pool_rtl":
+        if node.op_type in IN_TURN:
             _match_window_generator(model, node)
-        if node.op_type == "MVAU_rtl":
+        if node.op_type == "StoredMVAU_rtl":
             _widen_window_generator(model, node, cycles)
     return model
 
 
 def _check(op: Any, unit: Choices) -> None:
-    for name, allowed in (("PE", unit.pes), ("SIMD", unit.simds)):
+    for name, allowed in unit.values.items():
         if op.get_nodeattr(name) not in allowed:
             raise ConfigError(
-                f"folding of {unit.layer}: {name} must be one of {', '.join(map(str, allowed))}, got "
+                f"folding of {unit.name}: {name} must be one of {', '.join(map(str, allowed))}, got "
                 f"{op.get_nodeattr(name)}."
             )
 
 
-def _fold(op_type: str, op: Any, cycles: int) -> None:
-    if op_type in ("Thresholding_rtl", "Pool_rtl"):
-        channels = op.get_nodeattr("NumChannels" if op_type == "Thresholding_rtl" else "Channels")
-        _smallest(op, "PE", channels, cycles)
-    elif op_type == "FMPadding_rtl":
-        _smallest(op, "SIMD", op.get_nodeattr("NumChannels"), cycles)
-    elif op_type == "ConvolutionInputGenerator_rtl":
+def _fold(model: Any, node: Any, cycles: int) -> None:
+    """Whichever of PE and SIMD the node has divides the channels of all its streams."""
+    from qonnx.custom_op.registry import getCustomOp
+
+    op = getCustomOp(node)
+    attributes = [name for name in ("PE", "SIMD") if name in op.get_nodeattr_types()]
+    if "parallel_window" in op.get_nodeattr_types():
         op.set_nodeattr("parallel_window", 0)
-        _smallest(op, "SIMD", op.get_nodeattr("IFMChannels"), cycles)
+    if attributes:
+        _smallest(op, attributes[0], _channels(model, node), cycles)
+
+
+def _channels(model: Any, node: Any) -> int:
+    """The greatest common divisor of the channels of all streams (constants are none; an index has no channels)."""
+    from qonnx.custom_op.registry import getCustomOp
+
+    op = getCustomOp(node)
+    streams = [index for index, tensor in enumerate(node.input) if model.get_initializer(tensor) is None]
+    sizes = [int(op.get_normal_input_shape(index)[-1]) for index in streams]
+    if node.op_type != "LabelSelect_rtl":
+        sizes += [int(op.get_normal_output_shape(index)[-1]) for index in range(len(node.output))]
+    return math.gcd(*sizes)
 
 
 def _smallest(op: Any, attribute: str, limit: int, cycles: int) -> None:
@@ -101,19 +129,36 @@ def _smallest(op: Any, attribute: str, limit: int, cycles: int) -> None:
             return
 
 
-def _fold_mvau(op: Any, unit: Choices, cycles: int) -> None:
-    """PE and SIMD with the fewest multipliers that meet the target; among equals the squarest beat."""
+def _fold_unit(op: Any, unit: Choices, cycles: int) -> None:
+    """The fewest lanes that meet the target; of those the cheapest (several outputs share a DSP slice, inputs do not);
+    among equals the squarest beat.
+    """
     bits = op.get_input_datatype(1).bitwidth()
-    choices = [(pe * simd, abs(pe - simd), pe, simd) for pe in unit.pes for simd in unit.simds]
-    fitting = sorted(c for c in choices if c[0] * bits <= MAX_WEIGHT_BEAT_BITS)
-    for _, _, pe, simd in fitting:
-        op.set_nodeattr("PE", pe)
-        op.set_nodeattr("SIMD", simd)
+    choices = [choice for choice in itertools.product(*unit.values.values()) if _lanes_fit(choice, bits)]
+    for _, equal in itertools.groupby(sorted(choices, key=math.prod), key=math.prod):
+        best = min(equal, key=lambda choice: (_cost(op, unit, choice), max(choice) - min(choice), choice))
+        _take(op, unit, best)
         if op.get_exp_cycles() <= cycles:
             return
 
 
-def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+def _lanes_fit(choice: Sequence[int], bits: int) -> bool:
+    return math.prod(choice) * bits <= MAX_WEIGHT_BEAT_BITS
+
+
+def _take(op: Any, unit: Choices, choice: Sequence[int]) -> None:
+    for name, value in zip(unit.values, choice, strict=True):
+        op.set_nodeattr(name, value)
+
+
+def _cost(op: Any, unit: Choices, choice: Sequence[int]) -> float:
+    _take(op, unit, choice)
+    return in_luts(node_resources(op))
+
+
+def _override(
+    model: Any, named: Mapping[str, Any], units: Mapping[str, Choices], overrides: Mapping[str, Mapping[str, Any]]
+) -> None:
     from qonnx.custom_op.registry import getCustomOp
 
     nodes = {**{node.name: node for node in model.graph.node}, **named}
@@ -135,7 +180,7 @@ def _override(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapp
             if type(value) is not kind:
                 raise ConfigError(f"folding of {name}: {key} must be of type {kind.__name__}, got {value!r}.")
             op.set_nodeattr(key, value)
-        if nodes[name].op_type != "MVAU_rtl":  # matrix units are checked against their layer's choices
+        if nodes[name].name not in units:  # those are checked against their choices
             _check_channels(name, op, attributes)
 
 
@@ -155,13 +200,34 @@ def _check_channels(name: str, op: Any, attributes: Mapping[str, Any]) -> None:
         raise ConfigError(f"folding of {name} must divide its channels, got {dict(attributes)}.")
 
 
-def _match_window_generator(model: Any, pool: Any) -> None:
-    """A depthwise window generator sends exactly as many channels a beat as its pooling layer takes."""
+def _quicken_window_generator(model: Any, node: Any, unit: Choices | None, cycles: int) -> None:
+    """Pooling or a depthwise unit takes so many channels a beat that the window generator before it is quick enough."""
     from qonnx.custom_op.registry import getCustomOp
 
-    producer = model.find_producer(pool.input[0])
+    op = getCustomOp(node)
+    values = unit.values["PE"] if unit is not None else list(_divisors(_channels(model, node)))
+    for value in (each for each in values if each >= op.get_nodeattr("PE")):
+        op.set_nodeattr("PE", value)
+        generator = _match_window_generator(model, node)
+        if generator is None or generator.get_exp_cycles() <= cycles:
+            return
+
+
+def _match_window_generator(model: Any, node: Any) -> Any:
+    """A depthwise window generator sends as many channels a beat as pooling or a depthwise unit takes; it is returned.
+
+    Where that unit takes several taps a beat, the generator sends all of a window's at once.
+    """
+    from qonnx.custom_op.registry import getCustomOp
+
+    producer, op = model.find_producer(node.input[0]), getCustomOp(node)
     if producer is not None and producer.op_type == "ConvolutionInputGenerator_rtl":
-        getCustomOp(producer).set_nodeattr("SIMD", getCustomOp(pool).get_nodeattr("PE"))
+        generator = getCustomOp(producer)
+        generator.set_nodeattr("SIMD", op.get_nodeattr("PE"))
+        if "SIMD" in op.get_nodeattr_types() and op.get_nodeattr("SIMD") > 1:
+            generator.set_nodeattr("parallel_window", 1)
+        return generator
+    return None
 
 
 def _widen_window_generator(model: Any, mvau: Any, cycles: int) -> None:

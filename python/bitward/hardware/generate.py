@@ -1,28 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lowered graph becomes folded RTL nodes: specialised, folded, joined by FIFOs, with the memories they hold."""
+"""A lowered graph becomes folded RTL nodes: specialised, folded, joined by queues, with the memories they hold."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitward.errors import ModelError
+from bitward.errors import ConfigError
 from bitward.hardware import memories as mem
-from bitward.hardware.folding import set_folding
-from bitward.hardware.lower import Layer, Lowered
-from bitward.hardware.stitch import Node, Stream, Window, windows
-from bitward.layout import BeatLayout
+from bitward.hardware.budget import choose_ram_styles
+from bitward.hardware.fifos import QUEUE, insert_fifos, safe_depths, set_depths
+from bitward.hardware.folding import Choices, set_folding
+from bitward.hardware.lowering import Lowered
+from bitward.hardware.specialise import specialise
+from bitward.hardware.stitch import Link, Node, Stream, Window, windows
 from bitward.manifest import Io, Memory, StreamTensor
 from bitward.schemes import Scheme
 
+if TYPE_CHECKING:
+    from bitward.hardware.ops._stored import StoredModule
+
+DEFAULTS = "Defaults"  # FINN's key for all nodes of a kind, which bitward leaves empty
 MEMORY_KEY = "bitward.memory"  # metadata of a node: the manifest's memory that holds its parameters
+BUILD_PATHS = ("code_gen_dir_ipgen", "ipgen_path", "ip_path")  # attributes that name FINN's folders, gone after a build
 
 
 @dataclass(frozen=True)
@@ -38,128 +46,78 @@ class Design:
     source: Stream
     sink: Stream
     folding: dict[str, dict[str, Any]]
+    steps: list[str]
+    biases: Sequence[str] = ()  # what was done to biases before lowering
 
 
 def fold_graph(
     lowered: Lowered,
     schemes: Mapping[str, Scheme],
-    part: str,
     cycles: int,
     overrides: Mapping[str, Mapping[str, Any]] | None,
     ram_style: str,
 ) -> Any:
-    """The hardware graph, folded, with width converters and FIFOs between its nodes.
+    """The hardware graph, folded, with width converters and queues between its nodes.
 
-    `schemes` maps a layer's name to how its weights are stored; layers not named are plain.
+    `schemes` maps a memory's name to how its words are stored; memories not named are plain. `ram_style` is that of
+    weights. `overrides` are a folding configuration, with the depths of queues.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
-    from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
-    from finn.transformation.fpgadataflow.specialize_layers import SpecializeLayers
-    from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
-    import bitward.hardware.ops  # noqa: F401 - registers our back ends
-
-    model = _prepare(lowered.model, ram_style)
-    model = _specialise(model, part)
-    model = _minimise(model)
-    model = set_folding(model, [mem.foldings(layer) for layer in lowered.layers], cycles, overrides)
-    _store_weights(model, lowered.layers, schemes)
-    model = model.transform(InsertDWC())
-    _set_fifo_depths(model)
-    model = model.transform(InsertFIFO(create_shallow_fifos=True))
-    model = model.transform(SpecializeLayers(part))
-    model = model.transform(GiveUniqueNodeNames())
-    return model.transform(GiveReadableTensorNames())
+    model = specialise(copy.deepcopy(lowered.model), lowered.parameters)
+    for op in stored_ops(model):
+        _store(op, lowered, schemes, ram_style)
+    given = {name: values for name, values in (overrides or {}).items() if values or name != DEFAULTS}
+    depths = {name: _depth(name, given.pop(name)) for name in list(given) if name.startswith(QUEUE)}
+    units = {op.onnx_node.name: _choices(op, lowered) for op in stored_ops(model)}
+    model = set_folding(model, units, cycles, given)
+    choose_ram_styles(model, {name for name, values in given.items() if "ram_style" in values})
+    model = specialise(model.transform(InsertDWC()), lowered.parameters)
+    model = insert_fifos(_name_streams(model))
+    return set_depths(model, {**safe_depths(model), **depths})
 
 
-def _prepare(model: Any, ram_style: str) -> Any:
-    """Attributes that must be set before anything is minimised, so that widths allow for any written parameter."""
+def _depth(name: str, values: Any) -> int:
+    """The depth that a folding configuration gives a queue."""
+    depth = values.get("depth") if isinstance(values, Mapping) and len(values) == 1 else None
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise ConfigError(f'folding of {name} must give its depth, as {{"depth": 16}}, got {values!r}.')
+    return depth
+
+
+def stored_ops(model: Any) -> Iterator[StoredModule]:
+    """The nodes that hold a parameter memory."""
     from qonnx.custom_op.registry import getCustomOp
 
+    from bitward.hardware.ops._stored import StoredModule
+
+    ops = (getCustomOp(node) for node in model.graph.node)
+    return (op for op in ops if isinstance(op, StoredModule))
+
+
+def _store(op: StoredModule, lowered: Lowered, schemes: Mapping[str, Scheme], ram_style: str) -> None:
+    """The node knows its scheme, and the engine where its parameters are."""
+    name = op.memory_name()
+    if name in schemes:
+        op.set_nodeattr("scheme", json.dumps(schemes[name].to_dict()))
+    if lowered.parameters[name].role == "weight":
+        op.set_nodeattr("ram_style", ram_style)
+    op.onnx_node.metadata_props.add(key=MEMORY_KEY, value=name)
+
+
+def _choices(op: StoredModule, lowered: Lowered) -> Choices:
+    parameter = lowered.parameters[op.memory_name()]
+    return Choices(parameter.name, parameter.layer if parameter.role == "weight" else "", op.foldings(parameter))
+
+
+def _name_streams(model: Any) -> Any:
+    """Streams are named by their producers, so that two builds of a design are equal (FINN draws names at random)."""
+    ends = {tensor.name for tensor in (*model.graph.input, *model.graph.output)}
     for node in model.graph.node:
-        op = getCustomOp(node)
-        if node.op_type == "MVAU":
-            op.set_nodeattr("mem_mode", "internal_decoupled")
-            op.set_nodeattr("runtime_writeable_weights", 1)
-            op.set_nodeattr("resType", "dsp")
-            op.set_nodeattr("ram_style", ram_style)
-            op.set_nodeattr("preferred_impl_style", "rtl")
-        elif node.op_type == "Thresholding":
-            op.set_nodeattr("runtime_writeable_weights", 1)
-            op.set_nodeattr("preferred_impl_style", "rtl")
-    return _minimise(model)
-
-
-def _minimise(model: Any) -> Any:
-    from finn.transformation.fpgadataflow.minimize_accumulator_width import MinimizeAccumulatorWidth
-    from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
-    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
-    from qonnx.transformation.infer_datatypes import InferDataTypes
-
-    for step in (
-        MinimizeWeightBitWidth(),
-        MinimizeAccumulatorWidth(),
-        InferDataTypes(),
-        RoundAndClipThresholds(),
-        InferDataTypes(),
-        MinimizeWeightBitWidth(),
-    ):
-        model = model.transform(step)
+        for index, tensor in enumerate(node.output):
+            if tensor not in ends:
+                model.rename_tensor(tensor, f"{node.name}_out{index}")
     return model
-
-
-def _specialise(model: Any, part: str) -> Any:
-    from finn.transformation.fpgadataflow.specialize_layers import SpecializeLayers
-    from finn.util.fpgadataflow import is_rtl_node
-
-    model = model.transform(SpecializeLayers(part))
-    for node in model.graph.node:
-        if not is_rtl_node(node):
-            raise ModelError(
-                f"node {node.name} ({node.op_type}) has no RTL: FINN would need Vitis HLS for it; use weights of 2 to "
-                "8 bits, activations of 2 to 8 bits, max pooling and no depthwise convolution."
-            )
-    return model
-
-
-def _store_weights(model: Any, layers: list[Layer], schemes: Mapping[str, Scheme]) -> None:
-    """Every matrix unit is a StoredMVAU_rtl; it knows its scheme, and its weights are the exported ones."""
-    from qonnx.custom_op.registry import getCustomOp
-
-    units = [node for node in model.graph.node if node.op_type == "MVAU_rtl"]
-    if len(units) != len(layers):
-        raise ModelError(f"the hardware must have one matrix unit per weight layer ({len(layers)}), got {len(units)}.")
-    for node, layer in zip(units, layers, strict=True):
-        node.op_type = "StoredMVAU_rtl"
-        op = getCustomOp(node)
-        mem.check_survival(op, layer, model.get_initializer(node.input[1]))
-        if layer.name in schemes:
-            op.set_nodeattr("scheme", json.dumps(schemes[layer.name].to_dict()))
-        if op.scheme().bits != op.get_input_datatype(1).bitwidth():
-            _widen_weights(model, op, op.scheme().bits)
-
-
-def _widen_weights(model: Any, op: Any, bits: int) -> None:
-    """Weights are kept at the exported width, though the trained ones might fit fewer bits: a flip must not vanish."""
-    from qonnx.core.datatype import DataType
-
-    op.set_nodeattr("weightDataType", f"INT{bits}")
-    model.set_tensor_datatype(op.onnx_node.input[1], DataType[f"INT{bits}"])
-
-
-def _set_fifo_depths(model: Any) -> None:
-    """FIFOs deep enough that a chain runs at the pace of its slowest node: what a consumer takes in one go."""
-    from qonnx.custom_op.registry import getCustomOp
-
-    for node in model.graph.node:
-        op = getCustomOp(node)
-        if node.op_type == "StoredMVAU_rtl":
-            depth = op.get_nodeattr("MW") // op.get_nodeattr("SIMD") + 2
-        elif node.op_type == "FMPadding_rtl":
-            depth = 2 * int(np.prod(op.get_folded_input_shape()[-3:-1])) + 2
-        else:
-            depth = 2
-        op.set_nodeattr("inFIFODepths", [max(2, depth)])
 
 
 def generate(lowered: Lowered, model: Any, part: str, clk_ns: float) -> Design:
@@ -169,101 +127,74 @@ def generate(lowered: Lowered, model: Any, part: str, clk_ns: float) -> Design:
 
     model = model.transform(PrepareIP(part, clk_ns))
     ops = [getCustomOp(node) for node in model.graph.node]
-    nodes = [_node(op, part) for op in ops]
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes = [_node(op, part, constants) for op in ops]
     placed = windows(nodes)
-    memories, parameters = _memories(model, ops, lowered.layers, placed)
-    io, source, sink = _io(lowered, ops)
-    return Design(
-        model, nodes, placed, memories, mem.golden_images(memories, parameters), io, source, sink, _folding(ops)
-    )
+    at = {window.node: window for window in placed}
+    memories = [
+        mem.memory_of(op, lowered.parameters[op.memory_name()], at[op.onnx_node.name]) for op in stored_ops(model)
+    ]
+    images = mem.golden_images(memories, {name: each.values for name, each in lowered.parameters.items()})
+    io, source, sink = _io(lowered, model)
+    return Design(model, nodes, placed, memories, images, io, source, sink, _folding(ops), lowered.steps)
+
+
+def with_depths(design: Design, depths: Mapping[str, int], part: str) -> Design:
+    """The design with queues of these depths."""
+    from qonnx.custom_op.registry import getCustomOp
+
+    model = set_depths(design.model, depths)
+    ops = {node.name: getCustomOp(node) for node in model.graph.node}
+    nodes = [
+        replace(node, parameters=ops[node.name].parameters(part)) if node.name in depths else node
+        for node in design.nodes
+    ]
+    return replace(design, nodes=nodes, folding=_folding(list(ops.values())))
 
 
 def _folding(ops: list[Any]) -> dict[str, dict[str, Any]]:
-    """FINN's folding configuration as it was applied."""
-    wanted = ("PE", "SIMD", "ram_style", "parallel_window", "depth", "inFIFODepths")
-    result: dict[str, dict[str, Any]] = {"Defaults": {}}
+    """FINN's folding configuration as it was applied: a build that is given it is the same build."""
+    result: dict[str, dict[str, Any]] = {DEFAULTS: {}}
     for op in ops:
-        types = op.get_nodeattr_types()
-        values = {key: op.get_nodeattr(key) for key in wanted if key in types}
-        result[op.onnx_node.name] = {k: (np.asarray(v).tolist()) for k, v in values.items()}
+        wanted = ("depth",) if op.onnx_node.op_type == QUEUE else ("PE", "SIMD", "ram_style", "parallel_window")
+        values = {key: op.get_nodeattr(key) for key in wanted if key in op.get_nodeattr_types()}
+        if values:
+            result[op.onnx_node.name] = {k: (np.asarray(v).tolist()) for k, v in values.items()}
     return result
 
 
-def _node(op: Any, part: str) -> Node:
+def _node(op: Any, part: str, constants: set[str]) -> Node:
     from bitward.hardware.ops._module import RtlModule
+    from bitward.hardware.ops._stored import StoredModule
 
-    kind = op.onnx_node.op_type
-    is_ours = isinstance(op, RtlModule)
-    address_bits = 0
-    if kind == "StoredMVAU_rtl":
-        depth = (op.get_nodeattr("MW") // op.get_nodeattr("SIMD")) * (op.get_nodeattr("MH") // op.get_nodeattr("PE"))
-        width = BeatLayout(op.scheme(), op.get_nodeattr("PE") * op.get_nodeattr("SIMD")).width
-        address_bits = mem.weight_address_bits(depth, width)
-    elif kind == "Thresholding_rtl":
-        address_bits = mem.threshold_address_bits(op)
+    node = op.onnx_node
+    is_stored = isinstance(op, StoredModule)
+    inputs = [tensor for tensor in node.input if tensor not in constants]
     return Node(
-        name=op.onnx_node.name,
+        name=node.name,
         module=op.get_nodeattr("gen_top_module"),
-        parameters=op.parameters(part) if is_ours else {},
-        in_bits=op.get_instream_width_padded(0),
-        out_bits=op.get_outstream_width_padded(0),
-        address_bits=address_bits,
-        has_strobe=not is_ours,
-        idle_axilite=5 if kind == "FMPadding_rtl" else 0,
+        parameters=op.parameters(part) if isinstance(op, RtlModule) else {},
+        inputs=tuple(Link(tensor, op.get_instream_width_padded(index)) for index, tensor in enumerate(inputs)),
+        outputs=tuple(Link(tensor, op.get_outstream_width_padded(index)) for index, tensor in enumerate(node.output)),
+        address_bits=op.address_bits() if is_stored else 0,
+        idle_axilite=5 if node.op_type == "FMPadding_rtl" else 0,
+        memory=op.memory_name() if is_stored else "",
+        counts=is_stored and bool(op.scheme().voted or op.scheme().check_bits),
     )
 
 
-def _memories(
-    model: Any, ops: list[Any], layers: list[Layer], placed: list[Window]
-) -> tuple[list[Memory], dict[str, NDArray[np.int64]]]:
-    window = {w.node: w for w in placed}
-    memories, parameters = [], {}
-    remaining, before = list(layers), "input"
-    for op in ops:
-        node = op.onnx_node
-        if node.op_type == "StoredMVAU_rtl":
-            layer = remaining.pop(0)
-            vectors = int(np.prod(op.get_nodeattr("numInputVectors")))
-            depth = (op.get_nodeattr("MW") // op.get_nodeattr("SIMD")) * (
-                op.get_nodeattr("MH") // op.get_nodeattr("PE")
-            )
-            memory = mem.weight_memory(op, layer, window[node.name], depth * vectors)
-            values, before = layer.weights, layer.name
-        elif node.op_type == "Thresholding_rtl":
-            thresholds = model.get_initializer(node.input[1])
-            _check_stages(op)
-            memory = mem.threshold_memory(op, before, node.input[1], thresholds.shape, window[node.name])
-            values = thresholds.astype(np.int64)
-        else:
-            continue
-        _tag(node, memory.name)
-        memories.append(memory)
-        parameters[memory.name] = values
-    return memories, parameters
+def _io(lowered: Lowered, model: Any) -> tuple[Io, Stream, Stream]:
+    from qonnx.custom_op.registry import getCustomOp
 
-
-def _check_stages(op: Any) -> None:
-    """FINN lays thresholds out for as many search stages as the output type has bits, the RTL for clog2(count + 1)."""
-    count, datatype = op.get_nodeattr("numSteps"), op.get_output_datatype(0)
-    if int(count).bit_length() != datatype.bitwidth():
-        raise ModelError(
-            f"node {op.onnx_node.name} (Thresholding) must have an output type as wide as its {count} thresholds need "
-            f"({int(count).bit_length()} bits), got {datatype.name}: use the whole range of the activation's quantizer."
-        )
-
-
-def _tag(node: Any, memory: str) -> None:
-    entry = node.metadata_props.add()
-    entry.key, entry.value = MEMORY_KEY, memory
-
-
-def _io(lowered: Lowered, ops: list[Any]) -> tuple[Io, Stream, Stream]:
+    first_name, last_name = model.graph.input[0].name, model.graph.output[0].name
+    first, last = model.find_consumer(first_name), model.find_producer(last_name)
+    end, start = getCustomOp(last), getCustomOp(first)
+    into, out = list(first.input).index(first_name), list(last.output).index(last_name)
     source, tensor_in = _stream(
-        ops[0].get_normal_input_shape(0), ops[0].get_folded_input_shape(0), ops[0].get_input_datatype(0)
+        start.get_normal_input_shape(into), start.get_folded_input_shape(into), start.get_input_datatype(into)
     )
-    last = ops[-1]
     sink, tensor_out = _stream(
-        last.get_normal_output_shape(0), last.get_folded_output_shape(0), last.get_output_datatype(0)
+        end.get_normal_output_shape(out), end.get_folded_output_shape(out), end.get_output_datatype(out)
     )
     return Io(tensor_in, tensor_out, tuple(lowered.pre), tuple(lowered.post)), source, sink
 
@@ -277,16 +208,14 @@ def _stream(normal: Any, folded: Any, datatype: Any) -> tuple[Stream, StreamTens
 
 def write_memory_files(design: Design, directory: Path) -> None:
     """The initial content of every memory, as the RTL reads it, is written to the folder of RTL files."""
-    import shutil
+    for op, memory in zip(stored_ops(design.model), design.memories, strict=True):
+        mem.write_hex(design.images[memory.name], memory.width, directory / op.memory_file())
 
-    from qonnx.custom_op.registry import getCustomOp
 
-    held = {memory.name: memory for memory in design.memories}
-    for node in design.model.graph.node:
-        op = getCustomOp(node)
-        if node.op_type == "StoredMVAU_rtl":
-            name = next(entry.value for entry in node.metadata_props if entry.key == MEMORY_KEY)
-            mem.write_hex(design.images[name], held[name].width, directory / op.memory_file())
-        elif node.op_type == "Thresholding_rtl":
-            for path in Path(op.get_nodeattr("code_gen_dir_ipgen")).glob("*.dat"):
-                shutil.copyfile(path, directory / path.name)
+def without_paths(model: Any) -> Any:
+    """A copy of the model that names no folder of the machine that built it."""
+    portable = copy.deepcopy(model)
+    for node in portable.graph.node:
+        for attribute in [a for a in node.attribute if a.name in BUILD_PATHS]:
+            node.attribute.remove(attribute)
+    return portable

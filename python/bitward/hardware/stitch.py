@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SystemVerilog top from a chain of hardware nodes: streams joined, one AXI-Lite map, TLAST at the end."""
+"""One SystemVerilog top from a graph of hardware nodes: streams joined, one AXI-Lite map, TLAST at the end."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bitward.errors import ModelError
 
 WINDOW_BYTES = 4096  # least size of a memory's AXI-Lite window
 REGISTER_BYTES = 64  # of bitward_registers; an address behind them is answered with DECERR
+COUNTERS = "counters"  # the window of bitward_counters
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,31 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A stream at a node's port: the tensor that it carries, and its width in bits, padding included."""
+
+    tensor: str
+    bits: int
+
+
+@dataclass(frozen=True)
 class Node:
-    """A hardware node as the top sees it."""
+    """A hardware node as the top sees it; `inputs` are its ports in0_V, in1_V, ..., `outputs` out0_V, out1_V, ..."""
 
     name: str
     module: str
     parameters: dict[str, int | str]
-    in_bits: int  # padded widths of in0_V and out0_V
-    out_bits: int
-    address_bits: int  # of its AXI-Lite port; 0 if it has none
-    has_strobe: bool = True  # FINN's ports have WSTRB, ours do not need it
+    inputs: tuple[Link, ...]
+    outputs: tuple[Link, ...]
+    address_bits: int = 0  # of its AXI-Lite port; 0 if it has none
     idle_axilite: int = 0  # address bits of an AXI-Lite port that is tied off
+    memory: str = ""  # the manifest's memory that it holds; then it has ports corrected_o and detected_o
+    counts: bool = False  # those two are counted
 
 
 @dataclass(frozen=True)
 class Window:
-    """Where a node's AXI-Lite port lies in the map: byte address and size, a power of two."""
+    """Where an AXI-Lite port lies in the map: byte address and size, a power of two. `node` is whose it is."""
 
     node: str
     base: int
@@ -50,13 +61,16 @@ class Window:
 
 
 def windows(nodes: Sequence[Node]) -> list[Window]:
-    """The AXI-Lite map: registers at 0, then every memory, each window aligned to its size.
+    """The AXI-Lite map: registers at 0, then counters and every memory, each window aligned to its size.
 
-    >>> windows([Node("a", "m", {}, 8, 8, 13), Node("b", "m", {}, 8, 8, 4)])
+    >>> windows([Node("a", "m", {}, (), (), 13), Node("b", "m", {}, (), (), 4)])
     [Window(node='registers', base=0, size=64), Window(node='b', base=4096, size=4096), Window(node='a', base=8192, \
 size=8192)]
     """
     sized = [(max(WINDOW_BYTES, 2**node.address_bits), node.name) for node in nodes if node.address_bits]
+    counted = len(_counted(nodes))
+    if counted:
+        sized.insert(0, (max(WINDOW_BYTES, 2 ** _counter_bits(counted)), COUNTERS))
     result = [Window("registers", 0, REGISTER_BYTES)]
     at = WINDOW_BYTES
     for size, name in sorted(sized, key=lambda item: item[0]):
@@ -66,13 +80,39 @@ size=8192)]
     return result
 
 
+def counter_registers(nodes: Sequence[Node], placed: Sequence[Window]) -> dict[str, int]:
+    """Byte addresses of the counters: "corrected:MEMORY", "detected:MEMORY". They count reads of rows, not upsets."""
+    base = next((window.base for window in placed if window.node == COUNTERS), 0)
+    return {
+        f"{what}:{node.memory}": base + 8 * number + 4 * second
+        for number, node in enumerate(_counted(nodes))
+        for second, what in enumerate(("corrected", "detected"))
+    }
+
+
+def _counted(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if node.counts]
+
+
+def _counter_bits(counted: int) -> int:
+    """Width of the counters' address."""
+    return (8 * counted - 1).bit_length()
+
+
 def map_size(placed: Sequence[Window]) -> int:
     """Bytes of the whole map, a power of two."""
     return 2 ** math.ceil(math.log2(max(window.base + window.size for window in placed)))
 
 
 def _literal(value: int | str) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """The value in SystemVerilog, where a number without a width has 32 bits.
+
+    >>> _literal(-5), _literal("auto"), _literal(1 << 33)
+    ('-5', '"auto"', "34'h200000000")
+    """
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value) if value.bit_length() < 32 else f"{value.bit_length()}'h{value:x}"
 
 
 def _parameters(parameters: dict[str, int | str]) -> str:
@@ -119,51 +159,109 @@ def _idle_ports() -> list[str]:
     return [*ports, ".s_axilite_WSTRB('0)"]
 
 
-def _instance(node: Node, index: int, window_index: int | None) -> str:
-    ports = [
-        ".ap_clk(ap_clk)",
-        ".ap_rst_n(ap_rst_n)",
-        f".in0_V_TVALID(valid[{index}])",
-        f".in0_V_TREADY(ready[{index}])",
-        f".in0_V_TDATA(data_{index}[{node.in_bits - 1}:0])",
-        f".out0_V_TVALID(valid[{index + 1}])",
-        f".out0_V_TREADY(ready[{index + 1}])",
-        f".out0_V_TDATA(data_{index + 1})",
+def _stream_ports(links: Sequence[Link], side: str, number: dict[str, int]) -> list[str]:
+    return [
+        f".{side}{port}_V_T{signal}({wire}_{number[link.tensor]})"
+        for port, link in enumerate(links)
+        for signal, wire in (("VALID", "valid"), ("READY", "ready"), ("DATA", "data"))
     ]
+
+
+def _instance(node: Node, number: dict[str, int], window_index: int | None, counter: int | None) -> str:
+    ports = [".ap_clk(ap_clk)", ".ap_rst_n(ap_rst_n)"]
+    ports += _stream_ports(node.inputs, "in", number) + _stream_ports(node.outputs, "out", number)
     if window_index is not None:
         ports += _window_ports(window_index, node.address_bits)
-        if node.has_strobe:
-            ports.append(".s_axilite_WSTRB(4'hF)")
     elif node.idle_axilite:
         ports += _idle_ports()
+    if node.memory:
+        pulses = ("", "") if counter is None else (f"corrected[{counter}]", f"detected[{counter}]")
+        ports += [f".corrected_o({pulses[0]})", f".detected_o({pulses[1]})"]
     body = ",\n    ".join(ports)
     return f"  {node.module}{_parameters(node.parameters)} i_{node.name} (\n    {body}\n  );\n"
 
 
+def _counters(counted: int, window_index: int) -> str:
+    """The instance that counts, with the wires of what it counts; nothing where nothing is counted."""
+    if not counted:
+        return ""
+    ports = ",\n    ".join(_window_ports(window_index, _counter_bits(counted)))
+    return (
+        f"  logic [{counted - 1}:0] corrected, detected;\n\n"
+        f"  bitward_counters #(.Num({counted})) i_counters (\n    .ap_clk, .ap_rst_n,\n    {ports},\n"
+        "    .corrected_i(corrected), .detected_i(detected)\n  );\n"
+    )
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The streams of a graph: widths by tensor, in order of their producers, and the tensors at both ends."""
+
+    bits: dict[str, int]
+    source: str
+    sink: str
+
+
+def wiring(nodes: Sequence[Node]) -> Wiring:
+    """Which port drives which. Raises ModelError unless each stream has one producer and one consumer of its width.
+
+    One stream, the source, has no producer; one, the sink, no consumer.
+    """
+    taken = _ends(nodes, "inputs")
+    given = _ends(nodes, "outputs")
+    for tensor in taken.keys() & given.keys():
+        (producer, made), (consumer, wanted) = given[tensor], taken[tensor]
+        if made != wanted:
+            raise ModelError(
+                f"nodes {producer} and {consumer} must have streams of one width, got {made} and {wanted} bits: "
+                "choose another folding."
+            )
+    sources, sinks = [t for t in taken if t not in given], [t for t in given if t not in taken]
+    if len(sources) != 1 or len(sinks) != 1:
+        raise ModelError(f"a design must have one stream in and one out, got {sources} and {sinks}: join them.")
+    widths = {tensor: bits for tensor, (_, bits) in {sources[0]: taken[sources[0]], **given}.items()}
+    return Wiring(widths, sources[0], sinks[0])
+
+
+def _ends(nodes: Sequence[Node], side: Literal["inputs", "outputs"]) -> dict[str, tuple[str, int]]:
+    """(node, width) at one end of each stream."""
+    ends: dict[str, tuple[str, int]] = {}
+    for node in nodes:
+        for link in node.inputs if side == "inputs" else node.outputs:
+            if link.tensor in ends:
+                raise ModelError(
+                    f"stream {link.tensor} must be among the {side} of one node, got {ends[link.tensor][0]} and "
+                    f"{node.name}: duplicate it."
+                )
+            ends[link.tensor] = node.name, link.bits
+    return ends
+
+
 def top(nodes: Sequence[Node], placed: Sequence[Window], source: Stream, sink: Stream, design_id: int) -> str:
-    """The text of `bitward_top.sv`. Raises ModelError when two neighbours' streams differ in width.
+    """The text of `bitward_top.sv`. Raises ModelError where streams do not fit together (`wiring`).
 
     Its AXI-Lite addresses are as wide as the map: an interconnect cuts the physical address to an offset in it.
     """
-    for left, right in zip(nodes, nodes[1:], strict=False):
-        if left.out_bits != right.in_bits:
-            raise ModelError(
-                f"nodes {left.name} and {right.name} must have streams of one width, got {left.out_bits} and "
-                f"{right.in_bits} bits: choose another folding."
-            )
-    at = {window.node: number for number, window in enumerate(placed)}
+    wires = wiring(nodes)
+    number = {tensor: index for index, tensor in enumerate(wires.bits)}
+    at = {window.node: index for index, window in enumerate(placed)}
+    counter = {node.name: index for index, node in enumerate(_counted(nodes))}
     count, address_bits = len(placed), int(math.log2(map_size(placed)))
-    widths = [nodes[0].in_bits, *(node.out_bits for node in nodes)]
-    wires = "\n".join(f"  logic [{width - 1}:0] data_{index};" for index, width in enumerate(widths))
+    declared = "\n".join(
+        f"  logic valid_{index}, ready_{index}; logic [{bits - 1}:0] data_{index};"
+        for index, bits in enumerate(wires.bits.values())
+    )
     bases = ", ".join(f"32'h{window.base:x}" for window in reversed(placed))
     masks = ", ".join(f"32'h{window.size - 1:x}" for window in reversed(placed))
-    instances = "\n".join(_instance(node, index, at.get(node.name)) for index, node in enumerate(nodes))
+    instances = "\n".join(_instance(node, number, at.get(node.name), counter.get(node.name)) for node in nodes)
     return _TOP.format(
         address_bits=address_bits, address_top=address_bits - 1, in_top=source.wire_bits - 1,
         out_top=sink.wire_bits - 1, out_bits=sink.wire_bits,
-        count=count, count_top=count - 1, links=len(nodes), wires=wires, bases=bases, masks=masks,
-        instances=instances, first_bits=widths[0], last=len(nodes), beats=sink.beats, payload=sink.bits,
+        count=count, count_top=count - 1, wires=declared, bases=bases, masks=masks,
+        instances=instances, first=number[wires.source], first_bits=wires.bits[wires.source],
+        last=number[wires.sink], beats=sink.beats, payload=sink.bits,
         design_id=f"32'h{design_id:08x}", registers=",\n    ".join(_window_ports(0, 6)),
+        counters=_counters(len(counter), at.get(COUNTERS, 0)),
     )  # fmt: skip
 
 
@@ -237,13 +335,13 @@ module bitward_top (
     .images_sent_i(images_sent), .images_per_transfer_o(images_per_transfer), .rearm_o(rearm)
   );
 
-  // ---- the chain -------------------------------------------------------------------------------------
-  logic [{links}:0] valid, ready;
+{counters}
+  // ---- the streams -----------------------------------------------------------------------------------
 {wires}
 
-  assign valid[0]      = s_axis_tvalid;
-  assign s_axis_tready = ready[0];
-  assign data_0        = {first_bits}'(s_axis_tdata);
+  assign valid_{first} = s_axis_tvalid;
+  assign s_axis_tready = ready_{first};
+  assign data_{first} = {first_bits}'(s_axis_tdata);
 
 {instances}
   logic [{out_top}:0] result;
@@ -251,7 +349,7 @@ module bitward_top (
 
   bitward_tlast #(.Width({out_bits}), .Beats({beats})) i_tlast (
     .ap_clk, .ap_rst_n, .images_i(images_per_transfer), .rearm_i(rearm), .images_sent_o(images_sent),
-    .s_axis_tvalid(valid[{last}]), .s_axis_tready(ready[{last}]), .s_axis_tdata(result),
+    .s_axis_tvalid(valid_{last}), .s_axis_tready(ready_{last}), .s_axis_tdata(result),
     .m_axis_tvalid, .m_axis_tready, .m_axis_tdata, .m_axis_tlast
   );
 

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resources of a build's RTL, by Yosys: LUTs, flip-flops, block RAMs, DSP slices, node by node.
+"""Yosys as synthesiser for the chip: how RTL is made readable for it, run through it, and its cells counted.
 
-The whole design is synthesised once, with a boundary kept around every node of the top and around every voter, so that
-what protection costs can be read off. These are Yosys' counts out of context. They are not Vivado's: nothing is placed,
-and optimisation across nodes is left out. No clock frequency and no power follows from them.
+Counts are out of context and not Vivado's: nothing is placed. No clock frequency and no power follows from them.
 """
 
 from __future__ import annotations
@@ -12,16 +10,14 @@ import json
 import re
 import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bitward.errors import ToolError
-from bitward.tools import run, writing_to
+from bitward.tools import run
 
 LABEL = "Yosys 0.70, out of context, not Vivado"
 TIMEOUT_S = 900.0
@@ -37,6 +33,7 @@ class Resources:
     lutram: int = 0  # LUT sites used as memory, part of `lut`
     srl: int = 0  # LUT sites used as shift registers, part of `lut`
     ff: int = 0
+    carry: float = 0.0  # CARRY8 sites: a CARRY4 is half of one
     bram36: float = 0.0  # a RAMB18 is half of one
     uram: int = 0
     dsp: int = 0
@@ -59,7 +56,9 @@ PRIMITIVES: dict[str, Resources] = {
     **dict.fromkeys(("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "LUT6_2", "INV"), Resources(lut=1)),
     **dict.fromkeys(("SRL16E", "SRLC16E", "SRLC32E"), Resources(lut=1, srl=1)),
     **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE"), Resources(ff=1)),
-    **dict.fromkeys(("CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9"), Resources()),  # part of the LUTs' slices
+    "CARRY8": Resources(carry=1.0),
+    "CARRY4": Resources(carry=0.5),
+    **dict.fromkeys(("MUXF7", "MUXF8", "MUXF9"), Resources()),  # part of the LUTs' slices
     "RAMB36E2": Resources(bram36=1.0),
     "RAMB18E2": Resources(bram36=0.5),
     "URAM288": Resources(uram=1),
@@ -135,54 +134,18 @@ READ = (
     "--keep-hierarchy --no-implicit-memories --allow-use-before-declare --empty-blackboxes --ignore-assertions "
     "--translate-off-format synthesis,translate_off,translate_on"
 )
-_SCRIPT = """\
-read_slang --top {top} {read} primitives.v {files}
-techmap -map multiplexers.v
-hierarchy -top {top}
-dump -o instances.il {top}/c:*
-setattr -mod -set keep_hierarchy 1 {top}/c:* %M
-synth_xilinx -family xcup -flatten -noiopad -noclkbuf -uram -run begin:check
-tee -q -o statistics.json stat -json -tech xilinx
-"""
 _DRIVER = "import sys; from pyosys import libyosys as y; y.run_pass('script ' + sys.argv[1], y.Design())"
 
 
-def resources(build_dir: Path, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """What the build's RTL takes: `{"tool", "total", "instances": {node: {"module", counts, "voter"}}, "wall_s"}`.
-
-    Counts are the fields of `Resources`. A node's counts include its voter's, which stand once more under "voter" (None
-    where there is none). Raises ToolError, with the path of `build_dir`/synthesis.log, when Yosys is not installed,
-    fails, takes longer than `TIMEOUT_S` or leaves a cell that is no primitive of the chip.
-    """
-    log = build_dir / LOG
-    started = time.monotonic()
-    if progress:
-        progress("synthesising with Yosys")
-    files = _file_list(build_dir / "rtl")
-    with tempfile.TemporaryDirectory(prefix="bitward-synthesis-") as folder, writing_to(log):
-        work = Path(folder)
-        stage(build_dir / "rtl", files, work)
-        script = _SCRIPT.format(top=TOP, read=READ, files=" ".join(files))
-        yosys(script, work, log)
-        modules = _statistics(work / "statistics.json", log)
-        instances = _instances((work / "instances.il").read_text())
-    return {
-        "tool": LABEL,
-        "total": asdict(_flat(modules, TOP)),
-        "instances": {name: _row(modules, module) for name, module in instances.items()},
-        "wall_s": round(time.monotonic() - started, 1),
-    }
-
-
-def yosys(script: str, work: Path, log: Path, timeout_s: float = TIMEOUT_S) -> str:
+def yosys(script: str, work: Path, log: Path, timeout_s: float = TIMEOUT_S, script_name: str = "script.ys") -> str:
     """Yosys has run the script in the folder, in a process of its own; its output.
 
     Raises ToolError, with what Yosys said and the log's path, when it fails, is not installed or takes too long.
     """
     if find_spec("pyosys") is None:
         raise ToolError("this environment must hold the PyPI package pyosys (Yosys 0.70), got none: run make setup.")
-    (work / "script.ys").write_text(script)
-    command = [sys.executable, "-c", _DRIVER, "script.ys"]
+    (work / script_name).write_text(script)
+    command = [sys.executable, "-c", _DRIVER, script_name]
     try:
         return run(command, cwd=work, log=log.resolve(), timeout_s=timeout_s).stdout
     except ToolError as error:
@@ -209,7 +172,8 @@ def readable(name: str, text: str) -> str:
     return _RAM_STYLE.sub(r"\1ram_style = ", _NETTYPE.sub("", text))
 
 
-def _file_list(rtl: Path) -> list[str]:
+def file_list(rtl: Path) -> list[str]:
+    """The RTL files of a build, in compile order; ToolError where it has none."""
     listing = rtl / "files.f"
     if not listing.is_file():
         raise ToolError(
@@ -231,7 +195,7 @@ def _black_box(name: str) -> str:
     raise ToolError(f"pyosys must know the primitive {name}, got none in its library: run make setup for pyosys 0.70.")
 
 
-def _statistics(path: Path, log: Path) -> dict[str, Mapping[str, int]]:
+def statistics(path: Path, log: Path) -> dict[str, Mapping[str, int]]:
     """Cells by type of every synthesised module."""
     if not path.is_file():
         raise ToolError(f"Yosys must leave {path.name}, got none though it ended well; log: {log}")
@@ -239,18 +203,12 @@ def _statistics(path: Path, log: Path) -> dict[str, Mapping[str, int]]:
     return {name.removeprefix("\\"): module["num_cells_by_type"] for name, module in modules.items()}
 
 
-def _instances(dump: str) -> dict[str, str]:
-    """Module of each instance of the top; instances are called i_NODE."""
-    cells = re.findall(r"^\s*cell \\(\S+) \\(\S+)$", dump, re.MULTILINE)
-    return {name.removeprefix("i_"): module for module, name in cells}
-
-
-def _flat(modules: Mapping[str, Mapping[str, int]], module: str) -> Resources:
+def flat(modules: Mapping[str, Mapping[str, int]], module: str) -> Resources:
     """What the module takes with all modules in it. Raises ToolError for a cell that is no primitive of the chip."""
     total = Resources()
     for cell, count in modules[module].items():
         if cell in modules:
-            total += _flat(modules, cell) * count
+            total += flat(modules, cell) * count
         elif cell in PRIMITIVES:
             total += PRIMITIVES[cell] * count
         elif cell != "$scopeinfo":  # keeps the names of flattened modules
@@ -261,10 +219,11 @@ def _flat(modules: Mapping[str, Mapping[str, int]], module: str) -> Resources:
     return total
 
 
-def _row(modules: Mapping[str, Mapping[str, int]], module: str) -> dict[str, Any]:
-    voters = [cell for cell in modules[module] if cell.startswith("bitward_voter")]
+def row(modules: Mapping[str, Mapping[str, int]], module: str) -> dict[str, Any]:
+    """The counts of a module, and its voters' (or decoders') once more under "voter" (None where it has none)."""
+    voters = [cell for cell in modules[module] if cell.startswith(("bitward_voter", "bitward_secded"))]
     return {
         "module": module.partition("$")[0],
-        **asdict(_flat(modules, module)),
-        "voter": asdict(sum((_flat(modules, voter) for voter in voters), Resources())) if voters else None,
+        **asdict(flat(modules, module)),
+        "voter": asdict(sum((flat(modules, voter) for voter in voters), Resources())) if voters else None,
     }

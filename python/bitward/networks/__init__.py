@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bitward.registry import Registry
 
@@ -23,7 +23,13 @@ _REGISTRY = Registry(__name__, "network")
 
 @dataclass(frozen=True)
 class Network:
-    """A recipe for an untrained torch module: `build()` makes one, with weights from torch's current seed."""
+    """A recipe for an untrained torch module: `build()` makes one, with weights from torch's current seed.
+
+    `recipe` names how it is trained (bitward.train), `seeds` says with how many seeds unless told otherwise. A network
+    that starts from a trained float one names that one's `family` and builds it with `build_float`: members of a family
+    have one float network, so it is trained once for all of them. `gammas` are the signs that batch norms may have:
+    "both", from the start, or "positive", kept so by training (nothing is left for sign folding to do).
+    """
 
     name: str
     title: str
@@ -33,6 +39,12 @@ class Network:
     weight_bits: int
     activation_bits: int
     build: Callable[[], nn.Module]
+    recipe: str = "digits"
+    seeds: int = 5
+    gammas: Literal["both", "positive"] = "both"
+    family: str = ""
+    build_float: Callable[[], nn.Module] | None = None
+    notes: str = ""
 
 
 def network_names() -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from qonnx.custom_op.base import CustomOp
 
+from bitward.qonnx_ops.bias_tmr import BiasTmr
 from bitward.qonnx_ops.msb_voter import MsbVoter
 
 DOMAIN = "bitward.qonnx_ops"
 
-custom_op: dict[str, type[CustomOp]] = {"MsbVoter": MsbVoter}  # the name that qonnx's registry looks for
+# The name that qonnx's registry looks for.
+custom_op: dict[str, type[CustomOp]] = {"BiasTmr": BiasTmr, "MsbVoter": MsbVoter}

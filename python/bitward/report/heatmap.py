@@ -10,6 +10,7 @@ from typing import Literal
 from bitward.report.figures import cell_text, number, sentence
 from bitward.report.load import SIDES, Missing, Side
 from bitward.report.statistics import Estimate, Metric, Stratum, of_memory
+from bitward.schemes import CHECK
 
 Key = tuple[int, int]  # (bit, copy)
 ROLES = {"weight": "Weights", "bias": "Biases", "threshold": "Thresholds"}
@@ -23,7 +24,7 @@ HOT, WARM = 0.78, 0.56  # from here on text is white on a light page, black on a
 
 @dataclass(frozen=True)
 class Column:
-    """A bit of the plain word, or a copy of it."""
+    """A bit of the plain word, or a copy of it, or a check bit of the row (copy -1)."""
 
     bit: int
     copy: int
@@ -31,6 +32,8 @@ class Column:
     @property
     def title(self) -> str:
         """The column in words."""
+        if self.copy == CHECK:
+            return f"check bit {self.bit}"
         return f"bit {self.bit}" + (f", copy {self.copy}" if self.copy else "")
 
 
@@ -115,10 +118,16 @@ def _group(role: str, strata: Mapping[Side, Sequence[Stratum] | Missing], metric
 
 
 def _panel(side: Side, parts: Sequence[Stratum], metric: Metric, top: float) -> Panel:
-    keys = sorted({(part.bit, part.copy) for part in parts}, key=lambda key: (-key[0], key[1]))
+    keys = sorted({(part.bit, part.copy) for part in parts}, key=_by_significance)
     memories = dict.fromkeys(part.memory.name for part in parts)
     rows = tuple(Row(name, tuple(_cells(of_memory(parts, name), keys, metric, top))) for name in memories)
     return Panel(side, tuple(Column(*key) for key in keys), rows)
+
+
+def _by_significance(key: Key) -> tuple[bool, int, int]:
+    """The most significant bit first, its copies behind it; check bits behind all others."""
+    bit, copy = key
+    return copy == CHECK, -bit, copy
 
 
 def _cells(parts: Sequence[Stratum], keys: Sequence[Key], metric: Metric, top: float) -> Iterable[Cell]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from bitward.report.figures import Bar, number, sentence, whisker
+from bitward.report.heatmap import Column
 from bitward.report.load import AGREEING, SIDES, Missing, RunData, Side, Trials
 from bitward.report.statistics import Estimate, Stratum, agreement, combine, of_memory
 
@@ -187,9 +188,8 @@ def _worst(side: Side, trials: Trials) -> Worst:
     )
     rows = []
     for row in table.slice(0, WORST).to_pylist():
-        bit = "dead bit" if row["parameter_bit"] is None else f"bit {row['parameter_bit']}"
-        if row["copy"]:
-            bit += f", copy {row['copy']}"
+        dead = row["parameter_bit"] is None
+        bit = "dead bit" if dead else Column(row["parameter_bit"], row["copy"]).title
         right = f"{row['top1_correct']} of {row['images']}"
         rows.append((f"{row['memory']}:{row['word']}:{row['bit']}", bit, right, number(row["top1_changed"])))
     unharmed = trials.table.filter(pc.equal(trials.table["top1_changed"], 0))
@@ -242,7 +242,8 @@ def memory_rows(run: RunData) -> list[dict[str, str]]:
                     "memory": memory.name,
                     "role": memory.role,
                     "stored": f"{memory.scheme.bits} bits"
-                    + (f", top {memory.scheme.voted} three times" if memory.scheme.voted else ""),
+                    + (f", top {memory.scheme.voted} three times" if memory.scheme.voted else "")
+                    + (f", {memory.scheme.check_bits} check bits a row" if memory.scheme.check_bits else ""),
                     "rows": f"{number(memory.depth)} x {number(memory.width)}",
                     "ram": memory.hardware.ram_style if memory.hardware else "software only",
                     "bits": number(memory.depth * memory.width),

@@ -6,8 +6,10 @@ An analysis returns a dict; a transformation's `apply` returns `(model, changed)
 
 from __future__ import annotations
 
+from bitward.rewrites.biases import integer_biases
 from bitward.rewrites.fold_negative_scales import FoldNegativeScales, negative_scales, saturated_weights
 from bitward.rewrites.harden import Hardening, harden_model
+from bitward.rewrites.insert_bias_tmr import InsertBiasTmr, LiftBiasTmr, bias_schemes
 from bitward.rewrites.insert_msb_voter import InsertMsbVoter
 from bitward.rewrites.layers import (
     MAC_OPS,
@@ -15,27 +17,38 @@ from bitward.rewrites.layers import (
     QuantizedWeights,
     find_layers,
     load_model,
+    mark_layer,
     name_layers,
     read_weights,
     save_model,
 )
 from bitward.rewrites.lift_voters import LiftVoters, protection
+from bitward.rewrites.quantize_biases import QuantizeBiases, bias_notes, refused_biases, rounded_biases
 
 __all__ = [
     "MAC_OPS",
     "FoldNegativeScales",
     "Hardening",
+    "InsertBiasTmr",
     "InsertMsbVoter",
     "Layer",
+    "LiftBiasTmr",
     "LiftVoters",
+    "QuantizeBiases",
     "QuantizedWeights",
+    "bias_notes",
+    "bias_schemes",
     "find_layers",
     "harden_model",
+    "integer_biases",
     "load_model",
+    "mark_layer",
     "name_layers",
     "negative_scales",
     "protection",
     "read_weights",
+    "refused_biases",
+    "rounded_biases",
     "saturated_weights",
     "save_model",
 ]

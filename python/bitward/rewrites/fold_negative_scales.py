@@ -15,9 +15,9 @@ import numpy.typing as npt
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
-from qonnx.util.basic import get_by_name
 
 from bitward.errors import ModelError
+from bitward.rewrites.biases import output_axis
 from bitward.rewrites.layers import Layer, find_layers, read_quantizer, read_weights
 
 SATURATED_KEY = "bitward.saturated_weights"
@@ -78,7 +78,7 @@ class FoldNegativeScales(Transformation):
                 f"layer '{layer.name}' must have signed weights to have negative batch-norm scales folded, got "
                 "unsigned ones; quantize them as signed"
             )
-        axis = _output_axis(layer, weights.integers.ndim)
+        axis = output_axis(layer, weights.integers.ndim)
         channels = negative.reshape([-1 if dim == axis else 1 for dim in range(weights.integers.ndim)])
         stuck = int((channels & (weights.integers == weights.lowest)).sum())
         if stuck and not self.saturate:
@@ -132,23 +132,6 @@ def _foldable(model: ModelWrapper, node: NodeProto, layers: dict[str, Layer]) ->
             "the scales positive"
         )
     return layer
-
-
-def _output_axis(layer: Layer, dims: int) -> int:
-    """The weight tensor's axis of output channels."""
-    attribute = {name: get_by_name(layer.node.attribute, name) for name in ("group", "transB")}
-    if layer.node.op_type == "ConvTranspose":
-        if attribute["group"] is not None and attribute["group"].i != 1:
-            raise ModelError(
-                f"layer '{layer.name}' must be a transposed convolution of one group to have negative scales folded, "
-                f"got {attribute['group'].i} groups; make its batch-norm scales positive"
-            )
-        return 1
-    if layer.node.op_type == "Conv":
-        return 0
-    if layer.node.op_type == "Gemm" and attribute["transB"] is not None and attribute["transB"].i:
-        return 0
-    return dims - 1
 
 
 def _negate_bias(model: ModelWrapper, layer: Layer, negative: Mask) -> None:

@@ -4,7 +4,7 @@
 Before: weights -> Quant -> MAC. After: stored words -> Quant -> MsbVoter -> Mul(scale) -> MAC. This Quant leaves the
 words as they are; it tells every QONNX tool their width (so memory is counted with its copies), and because constant
 folding leaves Quant nodes alone, `qonnx-cleanup` does not fold the voter away. The triplication of biases is a rewrite
-of its own, beside this one.
+of its own, `insert_bias_tmr`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qonnx.transformation.base import Transformation
 from bitward.errors import ConfigError, ModelError, nearest
 from bitward.formats import Int, UInt
 from bitward.qonnx_ops import DOMAIN
-from bitward.rewrites.layers import Layer, QuantizedWeights, drop_unread, find_layers, read_weights
+from bitward.rewrites.layers import Layer, QuantizedWeights, declare_domain, drop_unread, find_layers, read_weights
 from bitward.schemes import Tmr
 
 MAX_STORED_BITS = 24  # QONNX carries integers in float32 tensors, exact up to here
@@ -54,7 +54,7 @@ class InsertMsbVoter(Transformation):
                     "share them; give each a copy"
                 )
             _insert(model, layer, model.find_producer(layer.node.input[1]), weights, self._scheme(layer, weights))
-        _declare_domain(model)
+        declare_domain(model, DOMAIN)
         return model, False  # done in one pass; a second one would find the layers hardened
 
     def _chosen(self, found: dict[str, Layer]) -> list[Layer]:
@@ -134,9 +134,3 @@ def _insert(model: ModelWrapper, layer: Layer, old: NodeProto, weights: Quantize
         model.set_tensor_datatype(tensor[part], DataType[f"UINT{scheme.stored_bits}"])
     model.set_tensor_datatype(tensor["voted"], DataType[f"{sign}{scheme.bits}"])
     drop_unread(model, old.input)
-
-
-def _declare_domain(model: ModelWrapper) -> None:
-    """The model says that it uses our operators, as ONNX asks of every domain."""
-    if DOMAIN not in {imported.domain for imported in model.model.opset_import}:
-        model.model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

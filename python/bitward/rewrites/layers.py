@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from bitward.errors import ModelError
 from bitward.tools import atomic_write
 
 MAC_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-NAMES_KEY = "bitward.layers"
+NAMES_KEY = "bitward.layers"  # metadata of a model: its layers' names, in graph order
+NAME_KEY = "bitward.layer"  # metadata of a node: its name as a layer, which survives renaming and sorting
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +84,35 @@ def save_model(model: ModelWrapper, path: Path) -> None:
 def find_layers(model: ModelWrapper) -> dict[str, Layer]:
     """An analysis: every layer by name, in the graph's order.
 
-    Names come from the export (kept in the model's metadata, so that renaming passes do not lose them), else from the
-    nodes, else from operator and position ("MatMul_2").
+    Names come from the export (kept in the nodes' metadata, and in the model's, so that passes which rename and sort do
+    not lose them), else from the nodes, else from operator and position ("MatMul_2").
     """
     found = [parts for node in model.graph.node if (parts := _layer_parts(model, node)) is not None]
-    saved = json.loads(model.get_metadata_prop(NAMES_KEY) or "[]")
-    names = saved if len(saved) == len(found) else [parts["node"].name for parts in found]
+    names = [_marked_name(parts["node"]) for parts in found]
+    if "" in names:
+        saved = json.loads(model.get_metadata_prop(NAMES_KEY) or "[]")
+        names = saved if len(saved) == len(found) else [_plain_name(parts["node"].name) for parts in found]
     if "" in names or len(set(names)) < len(names):
         names = [f"{parts['node'].op_type}_{index}" for index, parts in enumerate(found)]
     return {name: Layer(name, **parts) for name, parts in zip(names, found, strict=True)}
+
+
+def mark_layer(node: NodeProto, name: str) -> None:
+    """The node carries that name as a layer in its metadata."""
+    kept = [entry for entry in node.metadata_props if entry.key != NAME_KEY]
+    del node.metadata_props[:]
+    node.metadata_props.extend(kept)
+    entry = node.metadata_props.add()
+    entry.key, entry.value = NAME_KEY, name
+
+
+def _plain_name(name: str) -> str:
+    """The name without what no file name or report should carry: "/c/Conv" is "c.Conv"."""
+    return re.sub(r"[^\w.-]+", ".", name).strip(".")
+
+
+def _marked_name(node: NodeProto) -> str:
+    return next((entry.value for entry in node.metadata_props if entry.key == NAME_KEY), "")
 
 
 def name_layers(model: ModelWrapper, names: list[str]) -> None:
@@ -102,6 +124,7 @@ def name_layers(model: ModelWrapper, names: list[str]) -> None:
         )
     for name, layer in zip(names, layers, strict=True):
         layer.node.name = name
+        mark_layer(layer.node, name)
         if layer.quantizer is not None:
             model.rename_tensor(layer.quantizer.input[0], f"{name}.weight")
     model.set_metadata_prop(NAMES_KEY, json.dumps(names))
@@ -134,6 +157,12 @@ def read_quantizer(model: ModelWrapper, node: NodeProto, where: str) -> Quantize
     quantized = quantize(values, scale, zero_point, bits, signed, narrow, op.get_nodeattr("rounding_mode"))
     integers = np.rint(quantized / scale).astype(np.int64)
     return QuantizedWeights(node.input[0], integers, np.asarray(scale, np.float32), int(bits.item()), signed)
+
+
+def declare_domain(model: ModelWrapper, domain: str) -> None:
+    """The model says that it uses operators of that domain, as ONNX asks of every domain."""
+    if domain not in {imported.domain for imported in model.model.opset_import}:
+        model.model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
 
 
 def drop_unread(model: ModelWrapper, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.base import Transformation
 
 from bitward.errors import ModelError
-from bitward.rewrites.layers import NAMES_KEY, drop_unread, find_layers
+from bitward.rewrites.layers import NAMES_KEY, drop_unread, find_layers, mark_layer
 from bitward.schemes import Scheme, scheme_from_dict
 
 PROTECTION_KEY = "bitward.protection"
@@ -41,6 +41,7 @@ class LiftVoters(Transformation):
                 name = getCustomOp(voter).get_nodeattr("layer")
                 noted[name] = getCustomOp(voter).scheme.to_dict()
                 _lift(model, voter, scaling)
+            mark_layer(layer.node, name)
             names.append(name)
         left = [node.name for node in model.graph.node if node.op_type == "MsbVoter"]
         if left:

@@ -82,6 +82,20 @@ class AxiTarget(Target):
     def golden(self, memory: str, word: int) -> int:
         return self._images.golden(memory, word)
 
+    def counters(self) -> dict[str, tuple[int, int]]:
+        """(corrected, detected) by memory: reads of rows whose redundancy disagreed, and of rows known to be wrong.
+
+        Counted since the last call, which cleared them; reads, not upsets: an upset row counts again each time it is
+        used, by dummy images too. Each stops at 2^32 - 1. Memories without redundancy have no counters.
+        """
+        registers = self._manifest.registers
+        counted = [memory.name for memory in self._manifest.memories if f"corrected:{memory.name}" in registers]
+        return {name: (self._register(f"corrected:{name}"), self._register(f"detected:{name}")) for name in counted}
+
+    def _register(self, name: str) -> int:
+        (value,) = self._read_words(self._manifest.registers[name], 1)
+        return value
+
     def infer(self, images: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
         flush = self._flush_images()
         batch = np.concatenate([np.repeat(images[:1], flush, axis=0), images]) if flush and len(images) else images

@@ -13,18 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from brevitas.nn import QuantConv2d, QuantLinear
+from brevitas.nn import QuantConv2d, QuantConvTranspose2d, QuantLinear
 from torch import nn
 
-NormedLayer = tuple[QuantConv2d | QuantLinear, nn.BatchNorm1d | nn.BatchNorm2d]
+NormedLayer = tuple[QuantConv2d | QuantConvTranspose2d | QuantLinear, nn.BatchNorm1d | nn.BatchNorm2d]
+LEAST_GAMMA = 1e-3
 CLEAR_OF_THE_BOUNDARY = 0.6  # steps above -2^(b-1), of 0.5 needed: rounding in float32 cannot reach it
 
 
 def normed_layers(network: nn.Module) -> Iterator[NormedLayer]:
     """(quantized layer, batch norm) pairs: each batch norm with the last layer defined before it."""
-    layer: QuantConv2d | QuantLinear | None = None
+    layer: QuantConv2d | QuantConvTranspose2d | QuantLinear | None = None
     for module in network.modules():
-        if isinstance(module, (QuantConv2d, QuantLinear)):
+        if isinstance(module, (QuantConv2d, QuantConvTranspose2d, QuantLinear)):
             layer = module
         elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer is not None:
             yield layer, module
@@ -44,3 +45,10 @@ def keep_negatable(pairs: list[NormedLayer], bits: int) -> None:
         clamped = channels & (weight < 0)
         scale = weight.abs().masked_fill(clamped, 0).max() / lowest
         weight.copy_(torch.where(clamped, weight.clamp(min=-(lowest - CLEAR_OF_THE_BOUNDARY) * scale), weight))
+
+
+@torch.no_grad()
+def keep_positive(pairs: list[NormedLayer]) -> None:
+    """No gamma is below `LEAST_GAMMA`: there is no sign to fold, and no channel without a scale."""
+    for _, norm in pairs:
+        norm.weight.clamp_(min=LEAST_GAMMA)

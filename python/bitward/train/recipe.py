@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from bitward.errors import ConfigError
 
@@ -13,30 +13,57 @@ from bitward.errors import ConfigError
 class Recipe:
     """How a network is trained: Adam with a one-cycle learning rate over a fixed number of epochs.
 
-    Fixed in advance and equal for every network and seed: nothing is chosen by looking at validation or test images,
-    and the last epoch's weights are the result.
+    With `float_epochs` a float network of the same family is trained first (Adam, or SGD with Nesterov momentum and
+    weight decay; one cycle up to `float_learning_rate`; with `bfloat16` in torch's autocast to it) and
+    quantization-aware training starts from its weights. `augment` flips images sideways and shifts them by up to 4
+    pixels, at random. Fixed in advance and equal for every seed: nothing is chosen by looking at validation or test
+    images, and the last epoch's weights are the result.
     """
 
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.01
+    float_epochs: int = 0
+    float_optimizer: Literal["adam", "sgd"] = "sgd"
+    float_learning_rate: float = 0.1
+    bfloat16: bool = False
+    augment: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("float_epochs", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(
-                    f"Recipe.{name} must be a whole number of at least 1, got {value!r}; leave it out for the default"
+                    f"Recipe.{name} must be a whole number of at least {least}, got {value!r}; leave it out for the "
+                    "default"
                 )
-        if not self.learning_rate > 0:
-            raise ConfigError(
-                f"Recipe.learning_rate must be above 0, got {self.learning_rate!r}; leave it out for the default"
-            )
+        for name in ("learning_rate", "float_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(
+                    f"Recipe.{name} must be above 0, got {getattr(self, name)!r}; leave it out for the default"
+                )
+
+
+_CIFAR10 = Recipe(
+    epochs=4, batch_size=128, learning_rate=0.002, float_epochs=16, float_learning_rate=0.1, bfloat16=True, augment=True
+)
+RECIPES = {
+    "digits": Recipe(),
+    "digit_scenes": Recipe(
+        epochs=6, batch_size=32, learning_rate=0.01, float_epochs=8, float_optimizer="adam", float_learning_rate=0.01
+    ),
+    "cifar10": _CIFAR10,
+    "cifar10-depthwise": replace(_CIFAR10, bfloat16=False),  # the CPU's depthwise convolution is slower in bfloat16
+}
+"""The recipes that networks name."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """One seed, trained: `accuracy` over the test images, 0 to 1; `state` is torch's state_dict of the network."""
+    """One seed, trained: `accuracy` over the test images (or their pixels), 0 to 1; `state` is torch's state_dict.
+
+    `float_accuracy` is that of the float network it started from, if it did; `train_s` counts that one's training too.
+    """
 
     network: str
     seed: int
@@ -45,6 +72,7 @@ class TrainResult:
     fingerprint: str
     cached: bool
     state: dict[str, Any] = field(repr=False, compare=False)
+    float_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

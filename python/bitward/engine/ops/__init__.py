@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hardware operators that the engine runs. A new one is one file here, and its name in this list."""
+"""The hardware operators that the engine runs: one file each, which registers itself. A new one is one file here."""
 
-from bitward.engine.ops import matrix, maxpool, padding, thresholding, window, wiring  # noqa: F401 - they register
-from bitward.engine.ops._op import OPS, Attributes, Op, StoredOp
+import pkgutil
+from importlib import import_module
 
-__all__ = ["OPS", "Attributes", "Op", "StoredOp"]
+from bitward.engine.ops._op import OPS, Attributes, Ends, Op, StoredOp, Unary
+
+__all__ = ["OPS", "Attributes", "Ends", "Op", "StoredOp", "Unary"]
+
+for _found in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_found.name}")

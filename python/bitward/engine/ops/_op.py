@@ -68,8 +68,36 @@ class Attributes:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """One stream at a node: `count` elements of `type` an image."""
+
+    count: int
+    type: IntegerType
+
+
 class Op(ABC):
-    """One node: `inputs` elements of type `source` an image become `outputs` elements of type `result`."""
+    """One node: the streams of an image, `sources`, become others, `results`."""
+
+    node: str
+
+    @property
+    @abstractmethod
+    def sources(self) -> tuple[Ends, ...]:
+        """What the node takes, in the order of its inputs."""
+
+    @property
+    @abstractmethod
+    def results(self) -> tuple[Ends, ...]:
+        """What the node gives, in the order of its outputs."""
+
+    @abstractmethod
+    def apply(self, streams: tuple[Stream, ...], parameters: Parameters | None) -> tuple[Stream, ...]:
+        """The streams, shape (images, count) each, as they leave the node."""
+
+
+@dataclass(frozen=True)
+class Unary(Op):
+    """One stream in, one out: `inputs` elements an image of type `source` become `outputs` of type `result`."""
 
     node: str
     inputs: int
@@ -77,13 +105,24 @@ class Op(ABC):
     source: IntegerType
     result: IntegerType
 
+    @property
+    def sources(self) -> tuple[Ends, ...]:
+        return (Ends(self.inputs, self.source),)
+
+    @property
+    def results(self) -> tuple[Ends, ...]:
+        return (Ends(self.outputs, self.result),)
+
+    def apply(self, streams: tuple[Stream, ...], parameters: Parameters | None) -> tuple[Stream, ...]:
+        return (self.run(streams[0], parameters),)
+
     @abstractmethod
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         """The stream, shape (images, inputs), as it leaves the node, shape (images, outputs)."""
 
 
 @dataclass(frozen=True)
-class StoredOp(Op):
+class StoredOp(Unary):
     """A node whose parameters lie in memory `memory`."""
 
     memory: Memory
@@ -95,7 +134,7 @@ class StoredOp(Op):
     def words(self, image: Image) -> Words:
         """The plain words that are read from an image, shape (depth, lanes)."""
         layout = self.memory.layout
-        return self.memory.scheme.decode(layout.unpack(image[:, : layout.segments]))
+        return layout.decode(image[:, : layout.segments])
 
     def check_rows(self, depth: int, lanes: int, bits: int) -> None:
         """The memory has the rows and lanes, of words of `bits` bits, that the node reads; ManifestError otherwise."""

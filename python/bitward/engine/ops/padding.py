@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Op, Parameters, builds
+from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
-class Padding(Op):
+class Padding(Unary):
     """Images (height, width, channels) get `around` = (top, left, bottom, right) zeros."""
 
     shape: tuple[int, int, int]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Op, Parameters, builds
+from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
-class Window(Op):
+class Window(Unary):
     """Images (height, width, channels) become windows, row by row, each in the order (fold, kh, kw, lane).
 
     Channel = fold*lanes + lane. One fold is im2col's (kh, kw, channel), what a matrix unit wants. A depthwise window,

@@ -4,7 +4,8 @@
 One file per operator. A back end subclasses FINN's abstract operator and `RtlModule`, whose docstring says how.
 """
 
-from bitward.hardware.ops.pool import Pool_rtl
-from bitward.hardware.ops.stored_mvau import StoredMVAU_rtl
+import pkgutil
+from importlib import import_module
 
-__all__ = ["Pool_rtl", "StoredMVAU_rtl"]
+for _found in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_found.name}")

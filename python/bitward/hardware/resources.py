@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resources of a build's RTL, by Yosys, node by node; and what each protection of its weights would take instead.
+
+Every node of the top is synthesised by itself, equal nodes once, and counts are kept in the user's cache by the hash of
+what was synthesised: a second look is quick. These are Yosys' counts out of context. They are not Vivado's: nothing is
+placed, and nothing is optimised across nodes. No clock frequency and no power follows from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from bitward.hardware import synthesis
+from bitward.hardware.elaborated import NODE, Unit, cut
+from bitward.hardware.synthesis import Resources
+from bitward.manifest import Manifest
+from bitward.tools import atomic_write, cache_folder, cores, output_directory, writing_to
+
+Counts = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+ECC_ROWS, ECC_DATA_BITS, ECC_BITS = 512, 64, 72  # a RAMB36E2 with its own SEC-DED (UG573): 64 data bits, 8 check bits
+
+_ELABORATE = """\
+read_slang --top {top} {read} primitives.v {files}
+techmap -map multiplexers.v
+hierarchy -top {top}
+write_rtlil design.il
+"""
+_SYNTHESISE = """\
+read_rtlil {name}.il
+hierarchy -top {top}
+synth_xilinx -family xcup -flatten -noiopad -noclkbuf -uram -run begin:check
+tee -q -o {name}.json stat -json -tech xilinx
+setattr -mod -unset keep_hierarchy *
+flatten
+blackbox =A:whitebox
+write_json {name}.netlist
+"""
+_LOGIC = re.compile(r"LUT\d|INV$|CARRY\d|MUXF\d")  # what stands between registers
+
+
+def resources(build_dir: Path, progress: Progress | None = None) -> Counts:
+    """What the build's RTL takes: `{"tool", "total", "instances": {node: {"module", counts, "voter"}}, "wall_s"}`.
+
+    Counts are the fields of `Resources` and `levels`, the most LUTs, carries and multiplexers in a row between two
+    registers (or ports) of the node. A node's counts include its voter's, which stand once more under "voter" (None
+    where there is none). `progress` is told (units done, units in all).
+
+    Raises ToolError, with the path of `build_dir`/synthesis.log, when Yosys is not installed, fails, takes too long or
+    leaves a cell that is no primitive of the chip.
+    """
+    return _counted(build_dir, {}, progress)
+
+
+def compare(build_dir: Path, progress: Progress | None = None) -> dict[str, Counts]:
+    """The same design with its weights stored plain, with the MSB voted, with all bits voted, and as SEC-DED beats.
+
+    By name of the protection, each as `resources` gives it; only what holds weights differs. Raises as `resources`.
+    """
+    return {name: _counted(build_dir, values, progress) for name, values in PROTECTIONS.items()}
+
+
+PROTECTIONS: dict[str, dict[str, int | str]] = {
+    "plain": {"Voted": 0, "Secded": 0},
+    "MSB voter": {"Voted": 1, "Secded": 0},
+    "full TMR": {"Voted": "WeightBits", "Secded": 0},
+    "SEC-DED": {"Voted": 0, "Secded": 1},
+}
+"""Parameters of the weight memories' modules; a name stands for that parameter's value."""
+
+
+def built_in_ecc(manifest: Manifest) -> dict[str, float]:
+    """Computed, not synthesised: the weight memories in block RAMs that use their built-in SEC-DED code.
+
+    `{"bram36", "bits", "overhead"}`: blocks of 512 rows of 64 data bits, stored bits of plain words, and 1/8.
+    """
+    shapes = [
+        (memory.format.bits * memory.hardware.lanes, memory.hardware.depth)
+        for memory in manifest.memories
+        if memory.role == "weight" and memory.hardware is not None
+    ]
+    blocks = sum(math.ceil(width / ECC_DATA_BITS) * math.ceil(depth / ECC_ROWS) for width, depth in shapes)
+    bits = sum(width * depth for width, depth in shapes)
+    return {"bram36": blocks, "bits": bits, "overhead": ECC_BITS / ECC_DATA_BITS - 1}
+
+
+def _counted(build_dir: Path, override: Mapping[str, int | str], progress: Progress | None) -> Counts:
+    log, started = build_dir / synthesis.LOG, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bitward-synthesis-") as folder, writing_to(log):
+        work = Path(folder)
+        units = _elaborated(build_dir, override, work, log)
+        found = _synthesised(units, work, log, progress)
+    rows = {unit.name: {**found[unit.digest], "module": unit.module} for unit in units}
+    total = sum((_resources(row) for row in rows.values()), Resources())
+    levels = max(row["levels"] for row in rows.values())
+    return {
+        "tool": synthesis.LABEL,
+        "total": {**asdict(total), "levels": levels},
+        "instances": rows,
+        "wall_s": round(time.monotonic() - started, 1),
+    }
+
+
+def _resources(row: Mapping[str, Any]) -> Resources:
+    return Resources(**{name: row[name] for name in asdict(Resources())})
+
+
+def _elaborated(build_dir: Path, override: Mapping[str, int | str], work: Path, log: Path) -> list[Unit]:
+    rtl = build_dir / "rtl"
+    files = synthesis.file_list(rtl)
+    synthesis.stage(rtl, files, work)
+    if override:
+        top = work / f"{synthesis.TOP}.sv"
+        top.write_text(overridden(top.read_text(), override))
+    synthesis.yosys(_ELABORATE.format(top=synthesis.TOP, read=synthesis.READ, files=" ".join(files)), work, log)
+    return cut((work / "design.il").read_text(), synthesis.TOP)
+
+
+def overridden(top: str, override: Mapping[str, int | str]) -> str:
+    """The top's text with these parameters of its weight memories set; they start empty, as their width differs."""
+
+    def edited(match: re.Match[str]) -> str:
+        values = dict(re.findall(r'\.(\w+)\(("[^"]*"|[^()]*)\)', match[2]))
+        for name, value in override.items():
+            values[name] = values[value] if isinstance(value, str) else str(value)
+        values["InitFile"] = '""'
+        inside = ", ".join(f".{name}({value})" for name, value in values.items())
+        return f"{match[1]} #({inside}) i_"
+
+    return re.sub(r"^(  bitward_(?:mvau|vvau)) #\((.*)\) i_", edited, top, flags=re.MULTILINE)
+
+
+def _synthesised(units: Sequence[Unit], work: Path, log: Path, progress: Progress | None) -> dict[str, Counts]:
+    """Counts by digest, from the cache or from Yosys."""
+    different = {unit.digest: unit for unit in units}
+    found: dict[str, Counts] = {}
+    with ThreadPoolExecutor(cores()) as pool:
+        jobs = {pool.submit(_one, unit, work, log): digest for digest, unit in different.items()}
+        for job, digest in jobs.items():
+            found[digest] = job.result()
+            if progress:
+                progress(len(found), len(different))
+    return found
+
+
+def _one(unit: Unit, work: Path, log: Path) -> Counts:
+    key = hashlib.sha256(f"{unit.digest}\n{_SYNTHESISE}\n{synthesis.LABEL}".encode()).hexdigest()
+    kept = cache_folder("synthesis") / f"{key}.json"
+    if kept.is_file():
+        try:
+            counts: Counts = json.loads(kept.read_text())
+        except json.JSONDecodeError:  # damaged: counted again, and written anew
+            pass
+        else:
+            return counts
+    counts = _synthesise(unit, work, log)
+    atomic_write(output_directory(kept.parent) / kept.name, json.dumps(counts) + "\n")
+    return counts
+
+
+def _synthesise(unit: Unit, work: Path, log: Path) -> Counts:
+    name = unit.digest[:16]
+    (work / f"{name}.il").write_text(unit.text)
+    own = log.with_name(f"{log.stem}-{unit.name}{log.suffix}")
+    synthesis.yosys(_SYNTHESISE.format(name=name, top=NODE), work, own, script_name=f"{name}.ys")
+    modules = synthesis.statistics(work / f"{name}.json", own)
+    netlist = json.loads((work / f"{name}.netlist").read_text())["modules"][NODE]["cells"]
+    own.unlink()  # kept where Yosys failed
+    return {**synthesis.row(modules, NODE), "levels": levels(netlist)}
+
+
+def levels(cells: Mapping[str, Any]) -> int:
+    """The most logic cells in a row on any path of a flat netlist (Yosys' JSON); registers and memories end it."""
+    driver: dict[int, str] = {}
+    inputs: dict[str, list[int]] = {}
+    for name, cell in cells.items():
+        if _LOGIC.match(cell["type"]):
+            ports = cell["connections"].items()
+            inputs[name] = [b for port, bits in ports if cell["port_directions"][port] == "input" for b in bits]
+            driver.update({b: name for port, bits in ports if cell["port_directions"][port] == "output" for b in bits})
+    sources = {name: {driver[bit] for bit in bits if bit in driver} for name, bits in inputs.items()}
+    depth: dict[str, int] = {}
+    for name in TopologicalSorter(sources).static_order():
+        depth[name] = 1 + max((depth[source] for source in sources[name]), default=0)
+    return max(depth.values(), default=0)

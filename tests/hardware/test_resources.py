@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resources node by node: equal nodes once, counts kept by what was synthesised, other protections beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitward.errors import ToolError
+from bitward.hardware import resources as counting
+from bitward.hardware import synthesis
+from bitward.hardware.elaborated import cut
+from bitward.hardware.resources import built_in_ecc, levels, overridden, resources
+from bitward.manifest import Manifest
+
+RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
+ZERO = {"lut": 0, "lutram": 0, "srl": 0, "ff": 0, "carry": 0.0, "bram36": 0.0, "uram": 0, "dsp": 0}
+LEAF = """
+module leaf #(parameter int Add = 1) (
+  input logic clk, input logic [7:0] a, input logic [7:0] b, output logic [7:0] y, output logic [7:0] unread
+);
+  logic [7:0] q;
+  always_ff @(posedge clk) begin
+    q <= a & b;
+    y <= q ^ 8'(Add);
+    unread <= a | b;
+  end
+endmodule
+"""
+TOP = """
+module bitward_top (
+  input logic clk, input logic [7:0] a, input logic [7:0] b, input logic [47:0] stored_i,
+  output logic [7:0] x, output logic [7:0] y, output logic [7:0] z, output logic [7:0] w, output logic [31:0] word_o
+);
+  leaf #(.Add(1)) i_one (.clk, .a, .b, .y(x));
+  leaf #(.Add(1)) i_same (.clk, .a(b), .b(a), .y);
+  leaf #(.Add(2)) i_other (.clk, .a, .b, .y(z));
+  leaf #(.Add(1)) i_tied (.clk, .a, .b(8'h0f), .y(w));
+  bitward_voter #(.NumWords(8), .Bits(4), .Voted(1)) i_voter (.stored_i, .word_o);
+endmodule
+"""
+
+
+def write_build(folder: Path, top: str = TOP) -> Path:
+    rtl = folder / "rtl"
+    rtl.mkdir(parents=True)
+    (rtl / "leaf.sv").write_text(LEAF)
+    (rtl / "bitward_voter.sv").write_text((RTL / "bitward_voter.sv").read_text())
+    (rtl / "bitward_top.sv").write_text(top)
+    (rtl / "files.f").write_text("leaf.sv\nbitward_voter.sv\nbitward_top.sv\n")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Every run of Yosys in the test, by its script; what is kept lies in a folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scripts, real = [], synthesis.yosys
+
+    def yosys(script: str, *arguments, **options) -> str:
+        scripts.append(script)
+        return real(script, *arguments, **options)
+
+    monkeypatch.setattr(synthesis, "yosys", yosys)
+    return scripts
+
+
+def test_equal_nodes_are_synthesised_once_and_found_again(tmp_path, runs):
+    build, said = write_build(tmp_path / "build"), []
+    found = resources(build, lambda done, units: said.append((done, units)))
+    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]  # one and same are one unit
+    assert len(runs) == 1 + 4
+    one, same, other, tied = (found["instances"][name] for name in ("one", "same", "other", "tied"))
+    assert (
+        one
+        == same
+        == {"module": "leaf", **ZERO, "ff": 16, "lut": 8, "voter": None, "levels": 1}
+        | {key: one[key] for key in ("lut", "levels")}
+    )
+    assert 8 <= one["lut"] <= 12  # 8 ANDs; an inverter of the constant may be one more
+    assert other["ff"] == 16
+    assert tied["ff"] < one["ff"]  # half of the tied inputs are 0, and nobody reads the third register anywhere
+    voter = {"lut": 8, **{key: value for key, value in ZERO.items() if key != "lut"}}
+    assert found["instances"]["voter"] == {"module": "bitward_voter", **voter, "voter": None, "levels": 1}
+    assert found["total"]["ff"] == 3 * 16 + tied["ff"]
+    assert found["total"]["levels"] == 1
+    again = resources(build)
+    assert len(runs) == 2 + 4  # elaborated, nothing synthesised
+    assert again["instances"] == found["instances"]
+    for kept in (tmp_path / "cache" / "bitward" / "synthesis").iterdir():
+        kept.write_text("{")
+    changed = resources(write_build(tmp_path / "changed", TOP.replace(".Add(2)", ".Add(3)")))
+    assert len(runs) == 3 + 4 + 4  # damaged counts are made again
+    assert changed["instances"]["one"] == one
+
+
+def test_what_differs_only_in_places_and_names_is_one_unit(tmp_path):
+    """The paths of instances and the lines of sources are left out of a unit's text."""
+    build = write_build(tmp_path / "build")
+    work = tmp_path / "work"
+    work.mkdir()
+    units = counting._elaborated(build, {}, work, tmp_path / "log")
+    assert [unit.name for unit in units] == ["one", "same", "other", "tied", "voter"]
+    assert units[0].digest == units[1].digest != units[2].digest
+    text = (work / "design.il").read_text()
+    assert cut(text, "bitward_top") == units
+    assert "bitward_top" not in units[0].text and "src" not in units[0].text
+
+
+def test_levels_are_the_longest_row_of_logic_between_registers():
+    def cell(kind: str, inputs: list[int], output: int) -> dict:
+        return {
+            "type": kind,
+            "connections": {"I": inputs, "O": [output]},
+            "port_directions": {"I": "input", "O": "output"},
+        }
+
+    chain = {"a": cell("LUT2", [1, 2], 3), "b": cell("CARRY8", [3], 4), "c": cell("MUXF7", [4, 3], 5)}
+    assert levels(chain) == 3
+    assert levels({**chain, "b": cell("FDRE", [3], 4)}) == 2  # a register cuts it: a -> c
+    assert levels({}) == 0
+
+
+def test_the_protection_of_weights_is_changed_in_the_top_and_nowhere_else():
+    top = (
+        "  bitward_mvau #(.Mw(9), .WeightBits(4), .Voted(1), .Secded(0), "
+        '.InitFile("a.dat"), .RamStyle("block")) i_A (\n'
+        "  bitward_pool #(.Pe(2)) i_B (\n"
+    )
+    changed = overridden(top, {"Voted": "WeightBits", "Secded": 0})
+    assert ".Voted(4)" in changed and '.InitFile("")' in changed and '.RamStyle("block")' in changed
+    assert "bitward_pool #(.Pe(2)) i_B" in changed
+
+
+def test_built_in_ecc_is_counted_in_blocks_of_512_rows_of_64_bits(digits_run):
+    manifest = Manifest.load(digits_run.build("hardened") / "manifest.json")
+    shapes = [(m.format.bits * m.hardware.lanes, m.hardware.depth) for m in manifest.memories if m.role == "weight"]
+    blocks = sum(-(-width // 64) * -(-depth // 512) for width, depth in shapes)
+    bits = sum(width * depth for width, depth in shapes)
+    assert built_in_ecc(manifest) == {"bram36": blocks, "bits": bits, "overhead": 0.125}
+
+
+def test_a_folder_without_rtl_is_refused(tmp_path):
+    with pytest.raises(ToolError, match=rf"^{tmp_path} must be a build directory, got no files\.f in it: run bitward"):
+        resources(tmp_path)
+
+
+def test_a_failure_of_yosys_names_its_sentence_and_its_log(tmp_path):
+    build = write_build(tmp_path / "build", "module bitward_top (input logic a); nothing i_x (.a); endmodule\n")
+    log = rf"{build}/synthesis\.log$"
+    sentence = rf"""^Yosys must end without an error, got ".*ERROR: unknown module 'nothing'"; log: {log}"""
+    with pytest.raises(ToolError, match=sentence):
+        resources(build)
+
+
+def test_the_command_prints_and_writes_the_counts(tmp_path, runs, digits_run, monkeypatch):
+    from click.testing import CliRunner
+
+    from bitward.cli import main
+
+    build = write_build(tmp_path / "build")
+    (build / "manifest.json").write_text((digits_run.build("plain") / "manifest.json").read_text())
+    done = CliRunner().invoke(main, ["resources", str(build), "--json", str(tmp_path / "r.json")])
+    assert done.exit_code == 0, done.output
+    assert "Yosys 0.70, out of context, not Vivado" in done.output and "of the chip" in done.output
+    assert json.loads((tmp_path / "r.json").read_text())["total"]["ff"] > 0

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depths of queues from the gauged model: enough to keep the rate, no more than that takes, and a deadlock's cause."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bitward.errors import ModelError
+from bitward.hardware.build import REGISTERS
+from bitward.hardware.fifos import Queue
+from bitward.hardware.gauge import Gauge, GaugedSimulation, Measured
+from bitward.hardware.simulate import compile_model
+from bitward.hardware.sizing import busy_shares, cost, deadlock, rounded, size_fifos
+from bitward.hardware.stitch import Link, Node, Stream, map_size, top, windows
+from bitward.manifest import Io, Manifest, StreamTensor
+
+RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
+BEATS = 100  # an image
+PORTS = "input logic ap_clk, ap_rst_n,"
+# Takes an image, then gives it, in BEATS cycles each: the slowest node.
+BURST = f"""
+module burst ({PORTS} input logic in0_V_TVALID, output logic in0_V_TREADY, input logic [7:0] in0_V_TDATA,
+  output logic out0_V_TVALID, input logic out0_V_TREADY, output logic [7:0] out0_V_TDATA);
+  logic [7:0] kept[{BEATS}];
+  int at;
+  logic gives;
+  assign in0_V_TREADY = !gives;
+  assign out0_V_TVALID = gives;
+  assign out0_V_TDATA = kept[at];
+  always_ff @(posedge ap_clk) begin
+    if (!ap_rst_n) begin
+      at <= 0;
+      gives <= 0;
+    end else if (gives ? out0_V_TREADY : in0_V_TVALID) begin
+      if (!gives) kept[at] <= in0_V_TDATA;
+      at <= at == {BEATS - 1} ? 0 : at + 1;
+      if (at == {BEATS - 1}) gives <= !gives;
+    end
+  end
+endmodule
+"""
+JOIN = f"""
+module join_two ({PORTS} input logic in0_V_TVALID, in1_V_TVALID, output logic in0_V_TREADY, in1_V_TREADY,
+  input logic [7:0] in0_V_TDATA, in1_V_TDATA,
+  output logic out0_V_TVALID, input logic out0_V_TREADY, output logic [7:0] out0_V_TDATA);
+  assign out0_V_TVALID = in0_V_TVALID && in1_V_TVALID;
+  assign in0_V_TREADY = out0_V_TREADY && out0_V_TVALID;
+  assign in1_V_TREADY = in0_V_TREADY;
+  assign out0_V_TDATA = in0_V_TDATA ^ in1_V_TDATA;
+endmodule
+"""
+NAMES = ("input", "branch", "skip", "late", "output")
+QUEUES = [
+    Queue("input", 8, BEATS, 2, "", "fork"),
+    Queue("branch", 8, BEATS, 2, "fork", "burst"),
+    Queue("skip", 8, BEATS, 2, "fork", "join"),
+    Queue("late", 8, BEATS, 2, "burst", "join"),
+    Queue("output", 8, BEATS, 2, "join", ""),
+]
+
+
+def node(name: str, module: str, inputs: str, outputs: str, **parameters: int) -> Node:
+    links = (tuple(Link(tensor, 8) for tensor in tensors.split()) for tensors in (inputs, outputs))
+    return Node(name, module, parameters, *links)
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory):
+    """image -> fork -> burst -> join -> image, and a skip edge from fork to join, with queues on every stream."""
+    build = tmp_path_factory.mktemp("gauged")
+    for folder in ("rtl", "sim"):
+        (build / folder).mkdir()
+    nodes = [
+        *(node(name, "bitward_fifo", f"{name}_in", f"{name}_out", Bits=8) for name in NAMES),
+        node("fork", "bitward_duplicate", "input_out", "branch_in skip_in", Width=8, Num=2),
+        node("burst", "burst", "branch_out", "late_in"),
+        node("join", "join_two", "late_out skip_out", "output_in"),
+    ]
+    files = [f"bitward_{name}.sv" for name in ("axilite_split", "registers", "tlast", "fifo", "duplicate")]
+    for file in files:
+        shutil.copy(RTL / file, build / "rtl")
+    (build / "rtl" / "nodes.sv").write_text(BURST + JOIN)
+    (build / "rtl" / "bitward_top.sv").write_text(top(nodes, windows(nodes), Stream(8, BEATS), Stream(8, BEATS), 7))
+    compile_model(build / "rtl", [*files, "nodes.sv", "bitward_top.sv"], build / "sim", build / "compile.log", True)
+    tensor = StreamTensor((BEATS,), "UINT8", 8, 1, BEATS)
+    Manifest("fork", 7, "virtual", 200.0, (), Io(tensor, tensor), REGISTERS, map_size(windows(nodes))).save(
+        build / "manifest.json"
+    )
+    with GaugedSimulation(build) as opened:
+        yield opened
+
+
+SAFE = dict.fromkeys(NAMES, BEATS + 2)
+
+
+def test_depths_keep_the_rate_and_only_the_skip_edge_is_deep(simulation):
+    said = []
+    sizing = size_fifos(simulation, QUEUES, SAFE, limit_s=30, progress=said.append)
+    assert sizing.is_finished and sizing.cycles <= sizing.unbounded_cycles * 1.01
+    assert sizing.unbounded_cycles == 2 * BEATS
+    assert BEATS <= sizing.depths["skip"] <= rounded(BEATS + 4, 8)
+    assert max(depth for name, depth in sizing.depths.items() if name != "skip") <= rounded(BEATS // 2 + 2, 8)
+    assert sizing.bottleneck == "burst" and sizing.busy["burst"] > 0.98
+    assert said[0] == "queues: 200 cycles an image without bounds"
+
+
+def test_the_skip_edge_must_hold_an_image(simulation):
+    images = np.random.default_rng(0).integers(0, 128, (6, BEATS))
+    rates = [
+        simulation.measure(images, {"skip": depth}).streamed.steady_cycles(BEATS) for depth in (BEATS + 3, 2 * BEATS)
+    ]
+    assert rates == [2 * BEATS] * 2
+    assert simulation.measure(images, {"skip": BEATS // 2}).streamed is None
+
+
+def test_a_deadlock_is_told_with_the_skip_edge(simulation):
+    simulation.quiet_cycles = 10_000
+    sentence = (
+        r"^skip \(from fork to join\) must be deeper than 20 beats, got a design that stops: it is full while late, "
+        r"which join needs too, is empty\. The skip edge that it lies on begins at fork: leave its depth out to have it"
+    )
+    with pytest.raises(ModelError, match=sentence):
+        size_fifos(simulation, QUEUES, SAFE, {"skip": 20}, limit_s=30)
+
+
+def test_a_stop_without_a_join_names_the_full_queues():
+    gauges = {name: Gauge(3, 3, 3, 1, 1) for name in NAMES}
+    assert deadlock(gauges, QUEUES, {"late": 3}) == (
+        "the design must not come to a stop, got one with full queues late (3): leave depths out to have them found."
+    )
+
+
+def test_fixed_depths_stay(simulation):
+    sizing = size_fifos(simulation, QUEUES, SAFE, {"output": 77, "skip": 150}, limit_s=30)
+    assert sizing.depths["output"] == 77 and sizing.depths["skip"] == 150
+
+
+def test_without_time_depths_are_the_safe_ones(simulation):
+    said = []
+    sizing = size_fifos(simulation, QUEUES, SAFE, {"late": 5}, limit_s=0, progress=said.append)
+    assert sizing.depths == {**SAFE, "late": 5} and not sizing.is_finished and sizing.bottleneck == ""
+    assert said == ["queues: not measured, as that takes longer than 0 s; they are as deep as is safe"]
+
+
+def test_gauges_count_what_went_through(simulation):
+    images = np.random.default_rng(0).integers(0, 128, (2, BEATS))
+    gauges = simulation.measure(images, {}).gauges
+    assert set(gauges) == set(NAMES)
+    assert all(gauge.passed == 2 * BEATS and gauge.held == 0 for gauge in gauges.values())
+    assert gauges["skip"].peak >= BEATS
+    tight = simulation.measure(images, {"branch": 2, "input": 2}).gauges
+    assert tight["branch"].peak <= 2 and tight["branch"].blocked > 0 == gauges["branch"].blocked
+
+
+def test_a_design_without_streams_is_refused():
+    bare = SimpleNamespace(manifest=SimpleNamespace(io=None))
+    with pytest.raises(ModelError, match="^a design must have streams for its queues to be measured, got none"):
+        size_fifos(bare, QUEUES, SAFE)
+
+
+def test_filling_the_design_does_not_count_as_waiting():
+    def at(cycles, empty, blocked):
+        return Measured(None, {q.name: Gauge(2, 0, 9, blocked, empty) for q in QUEUES}, cycles)
+
+    shares = busy_shares(QUEUES, at(1000, 900, 0), at(2000, 1000, 300))
+    assert shares == pytest.approx({"fork": 0.6, "burst": 0.6, "join": 0.6})
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 36, 64])
+def test_rounding_up_costs_nothing(bits):
+    for depth in (2, 3, 33, 34, 65, 200, 513, 600, 3000):
+        assert depth <= rounded(depth, bits)
+        assert cost(rounded(depth, bits), bits) == cost(depth, bits)
