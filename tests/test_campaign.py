@@ -43,6 +43,32 @@ def undisturbed(tmp_path_factory):
     return run(tmp_path_factory.mktemp("undisturbed"))[1]
 
 
+class Mapped(ToyTarget):
+    """The toy, answering with a map of 2x2 pixels, each of which has remainders of the toy's scores."""
+
+    def infer(self, images):
+        return pixel_maps(np.asarray(super().infer(images)))
+
+
+def pixel_maps(scores):
+    """(images, classes) scores as (images, classes, 2, 2)."""
+    return np.stack([scores % modulus for modulus in (3, 5, 7, 11)], axis=-1).reshape(*scores.shape, 2, 2)
+
+
+def test_a_map_of_classes_changes_with_any_of_its_pixels(tmp_path):
+    _, table = run(tmp_path, campaign(), factory=Mapped)
+    golden = pixel_maps(compute(GOLDEN, IMAGES)).argmax(axis=1)
+    seen = set()
+    for row, fault in zip(table.to_pylist(), FAULTS, strict=True):
+        memories = {name: image.copy() for name, image in GOLDEN.items()}
+        memories[fault.memory][fault.word, 0] ^= np.uint32(1 << fault.bit)
+        found = pixel_maps(compute(memories, IMAGES)).argmax(axis=1)
+        assert row["top1_changed"] == sum((a != b).any() for a, b in zip(found, golden, strict=True))
+        assert row["top1_correct"] is None
+        seen.add(row["top1_changed"])
+    assert len(seen) > 1 and max(seen) <= len(IMAGES)
+
+
 def test_the_table_is_that_of_a_naive_loop(tmp_path):
     result, table = run(tmp_path, campaign(labels=LABELS))
     rows = table.to_pylist()

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
+from picture_folders import picture_folder
 from rich.console import Console
 
 from bitward import flow as flow_module
@@ -19,6 +22,7 @@ from bitward.flow import stages as stages_module
 from bitward.flow.cache import StageRecord, digest_files, locked, stage_key
 from bitward.flow.stages import STAGES, Run, Stage, clear
 from bitward.flow.verify import equal_images
+from bitward.networks import network_names
 
 SPEC = {"name": "toy", "network": "digits_mlp"}
 
@@ -43,9 +47,13 @@ def test_a_flow_needs_its_network_alone_and_is_named_after_its_file(tmp_path):
     assert flow == Flow.model_validate(flow.model_dump(mode="json"))
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-mlp"])
-def test_the_flows_of_the_repository_load(repository, name):
-    assert load_flow(repository / "flows" / f"{name}.yaml").name == name
+def test_the_flows_of_the_repository_load(repository):
+    paths = sorted((repository / "flows").glob("*.yaml"))
+    assert len(paths) >= 2
+    for path in paths:
+        flow = load_flow(path)
+        assert flow.name == path.stem and flow.network in network_names()
+        assert flow.model is None or flow.model.parent.resolve() == repository / "onnx_models"
 
 
 MISTAKES = {
@@ -85,6 +93,58 @@ def test_a_file_that_is_no_flow_is_refused(tmp_path, content, sentence):
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^the flow .*flow.yaml {sentence}"):
         load_flow(path)
+
+
+# ---- a model from a file -------------------------------------------------------------------------------------------
+
+
+def imported(folder: Path, repository: Path, **changes: object) -> Flow:
+    """A flow that begins from a copy of a shipped model in `folder`."""
+    shutil.copy(repository / "onnx_models" / "digits_mlp.onnx", folder / "mine.onnx")
+    settings = {"network": "digits_mlp", "model": "mine.onnx", **changes}
+    return load_flow(written(folder, yaml.safe_dump(settings)))
+
+
+def test_a_flow_from_a_model_trains_nothing(tmp_path, repository):
+    flow = imported(tmp_path, repository)
+    assert flow.model == tmp_path / "mine.onnx"  # wherever the command is typed
+    folder, summary = run_flow(flow, tmp_path / "runs", Console(file=StringIO()), to="export")
+    source = repository / "onnx_models" / "digits_mlp.onnx"
+    assert (folder / "models" / "digits_mlp.onnx").read_bytes() == source.read_bytes()
+    assert not (folder / "train").exists()
+    assert summary["accuracy"] == summary["accuracy_seeds"] == "not measured" and summary["seeds"]["train"] == []
+
+
+def test_another_file_under_the_models_name_is_taken_anew(tmp_path, repository):
+    flow, console = imported(tmp_path, repository), Console(file=StringIO())
+    run_flow(flow, tmp_path / "runs", console, to="export")
+    shutil.copy(repository / "onnx_models" / "digits_cnn.onnx", tmp_path / "mine.onnx")
+    folder, _ = run_flow(flow, tmp_path / "runs", console, to="export")
+    assert (folder / "models" / "digits_mlp.onnx").read_bytes() == (tmp_path / "mine.onnx").read_bytes()
+
+
+def test_a_foreign_network_names_its_dataset(tmp_path, repository):
+    flow = imported(tmp_path, repository, network="somebodys", dataset="digits")
+    _, summary = run_flow(flow, tmp_path / "runs", Console(file=StringIO()), to="export")
+    assert (summary["network"], summary["dataset"]) == ("somebodys", "digits")
+    with pytest.raises(ConfigError, match=r"^network must be a known name, got 'somebodys'"):
+        run_flow(imported(tmp_path, repository, network="somebodys"), tmp_path / "runs", Console(file=StringIO()))
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_made(tmp_path):
+    flow = load_flow(written(tmp_path, "network: digits_mlp\nmodel: none.onnx\n"))
+    with pytest.raises(
+        ConfigError, match=r"^model must be a QONNX file, got .*/none\.onnx, which is none: give its path"
+    ):
+        run_flow(flow, tmp_path / "runs", Console(file=StringIO()))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pictures_given_by_path_reach_the_dataset(tmp_path, repository):
+    flow = imported(tmp_path, repository, dataset="images")
+    pictures = picture_folder(tmp_path / "pictures")
+    run = Run(flow, tmp_path / "runs", Console(file=StringIO()), pictures)
+    assert run.dataset().classes == 2 and run.dataset().name == "images"
 
 
 # ---- keys and records ----------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from bitward.errors import FormatError
-from bitward.metrics import Share, changed_outputs, changed_top1, sample_size, top1, top1_accuracy, wilson
+from bitward.metrics import Share, changed_outputs, changed_top1, mean_iou, sample_size, top1, top1_accuracy, wilson
 
 RNG = np.random.default_rng(0)
 
@@ -23,6 +23,19 @@ def test_accuracy_is_scikit_learn_s():
 
 def test_the_first_of_equal_outputs_wins():
     assert top1([[1, 3, 3], [0, 0, 0]]).tolist() == [1, 0]
+
+
+def test_mean_iou_is_scikit_learn_s():
+    found, wanted = RNG.integers(0, 5, (2, 7, 6, 6))
+    assert mean_iou(found, wanted, 5) == pytest.approx(jaccard_score(wanted.ravel(), found.ravel(), average="macro"))
+    assert mean_iou(found, wanted, 9) == mean_iou(found, wanted, 5)  # classes that do not occur count nothing
+    assert mean_iou(wanted, wanted, 5) == 1
+    assert mean_iou([0, 0], [1, 1], 2) == 0
+
+
+def test_iou_is_of_maps_of_one_shape():
+    with pytest.raises(FormatError, match=r"^outputs must be of the golden shape \(2, 2\), got \(4,\); compare equal"):
+        mean_iou([0, 1, 0, 1], [[0, 1], [0, 1]], 2)
 
 
 def test_changed_outputs_and_changed_top1():

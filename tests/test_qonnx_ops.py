@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks_zoo import DESIGNS, build
 from onnx import TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
@@ -13,6 +14,8 @@ from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.util.basic import qonnx_make_model
+
+from bitward.qonnx_ops.execute import BATCH, execute_images
 
 
 def voter_model(shape, **attributes):
@@ -90,3 +93,21 @@ def test_qonnx_knows_shape_and_type_of_biases(opset):
     model = bias_model((1, 7), 9, opset).transform(InferDataTypes())
     assert model.get_tensor_shape("read") == [1, 7]
     assert model.get_tensor_datatype("read") == DataType["INT9"]
+
+
+@pytest.mark.parametrize("name", ["residual", "unet", "depthwise", "top1"])
+def test_batches_of_images_answer_as_images_one_by_one(tmp_path, name):
+    """In whole batches, in what is left of one, and alone; progress counts images."""
+    path = tmp_path / "model.onnx"
+    build(DESIGNS[name](), path)
+    model = ModelWrapper(str(path))
+    source, sink = model.graph.input[0].name, model.graph.output[0].name
+    images = np.random.default_rng(0).integers(0, 256, (BATCH + 2, *model.get_tensor_shape(source)[1:]))
+    told = []
+    found = execute_images(model, images.astype(np.float32), lambda *counts: told.append(counts))
+    assert told == [(BATCH, BATCH + 2), (BATCH + 2, BATCH + 2)]
+    assert model.get_tensor_shape(source)[0] == 1  # the graph itself is as it was
+    for number in (0, 1, BATCH - 1, BATCH, BATCH + 1):
+        alone = execute_onnx(model, {source: images[number : number + 1].astype(np.float32)})[sink]
+        assert np.allclose(found[number : number + 1], alone, atol=1e-5)
+        assert np.array_equal(execute_images(model, images[number : number + 1].astype(np.float32)), alone)

@@ -53,7 +53,7 @@ def mean_iou(found: npt.ArrayLike, wanted: npt.ArrayLike, classes: int) -> float
     >>> mean_iou([0, 0, 1, 1], [0, 1, 1, 1], 2)
     0.5833333333333333
     """
-    predicted, labels = _pair(np.asarray(wanted), np.asarray(found))[::-1]
+    labels, predicted = _pair(wanted, found)
     pairs = np.bincount(labels.reshape(-1) * classes + predicted.reshape(-1), minlength=classes**2)
     matrix = pairs.reshape(classes, classes)
     both, either = np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)

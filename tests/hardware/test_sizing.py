@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import networks_zoo
 import numpy as np
 import pytest
+from qonnx.core.modelwrapper import ModelWrapper
 
 from bitward.errors import ModelError
-from bitward.hardware.build import REGISTERS
-from bitward.hardware.fifos import Queue
+from bitward.hardware import sizing
+from bitward.hardware.build import REGISTERS, BuildOptions, build
+from bitward.hardware.fifos import Queue, queues
 from bitward.hardware.gauge import Gauge, GaugedSimulation, Measured
 from bitward.hardware.simulate import compile_model
 from bitward.hardware.sizing import busy_shares, cost, deadlock, rounded, size_fifos
@@ -100,12 +105,12 @@ SAFE = dict.fromkeys(NAMES, BEATS + 2)
 
 def test_depths_keep_the_rate_and_only_the_skip_edge_is_deep(simulation):
     said = []
-    sizing = size_fifos(simulation, QUEUES, SAFE, limit_s=30, progress=said.append)
-    assert sizing.is_finished and sizing.cycles <= sizing.unbounded_cycles * 1.01
-    assert sizing.unbounded_cycles == 2 * BEATS
-    assert BEATS <= sizing.depths["skip"] <= rounded(BEATS + 4, 8)
-    assert max(depth for name, depth in sizing.depths.items() if name != "skip") <= rounded(BEATS // 2 + 2, 8)
-    assert sizing.bottleneck == "burst" and sizing.busy["burst"] > 0.98
+    found = size_fifos(simulation, QUEUES, SAFE, limit_s=30, progress=said.append)
+    assert found.is_finished and found.cycles <= found.unbounded_cycles * 1.01
+    assert found.unbounded_cycles == 2 * BEATS
+    assert BEATS <= found.depths["skip"] <= rounded(BEATS + 4, 8)
+    assert max(depth for name, depth in found.depths.items() if name != "skip") <= rounded(BEATS // 2 + 2, 8)
+    assert found.bottleneck == "burst" and found.busy["burst"] > 0.98
     assert said[0] == "queues: 200 cycles an image without bounds"
 
 
@@ -136,14 +141,14 @@ def test_a_stop_without_a_join_names_the_full_queues():
 
 
 def test_fixed_depths_stay(simulation):
-    sizing = size_fifos(simulation, QUEUES, SAFE, {"output": 77, "skip": 150}, limit_s=30)
-    assert sizing.depths["output"] == 77 and sizing.depths["skip"] == 150
+    found = size_fifos(simulation, QUEUES, SAFE, {"output": 77, "skip": 150}, limit_s=30)
+    assert found.depths["output"] == 77 and found.depths["skip"] == 150
 
 
 def test_without_time_depths_are_the_safe_ones(simulation):
     said = []
-    sizing = size_fifos(simulation, QUEUES, SAFE, {"late": 5}, limit_s=0, progress=said.append)
-    assert sizing.depths == {**SAFE, "late": 5} and not sizing.is_finished and sizing.bottleneck == ""
+    found = size_fifos(simulation, QUEUES, SAFE, {"late": 5}, limit_s=0, progress=said.append)
+    assert found.depths == {**SAFE, "late": 5} and not found.is_finished and found.bottleneck == ""
     assert said == ["queues: not measured, as that takes longer than 0 s; they are as deep as is safe"]
 
 
@@ -176,3 +181,24 @@ def test_rounding_up_costs_nothing(bits):
     for depth in (2, 3, 33, 34, 65, 200, 513, 600, 3000):
         assert depth <= rounded(depth, bits)
         assert cost(rounded(depth, bits), bits) == cost(depth, bits)
+
+
+def test_a_design_whose_depths_are_all_given_is_explained_too(simulation, monkeypatch):
+    depths = {**SAFE, "skip": 20}
+    given = [replace(queue, depth=depths[queue.name]) for queue in QUEUES]
+    monkeypatch.setattr(sizing, "queues_of", lambda model: given)
+    monkeypatch.setattr(sizing, "_gauged", lambda *_: nullcontext(simulation))
+    simulation.quiet_cycles = 10_000
+    sentence = sizing.why_stopped(None, Path(), [], lambda _: None)
+    assert sentence.startswith("skip (from fork to join) must be deeper than 20 beats, got a design that stops: it is")
+
+
+@pytest.mark.slow
+def test_a_build_that_stops_names_the_skip_edge(tmp_path):
+    network = networks_zoo.build(networks_zoo.residual(), tmp_path / "model.onnx", 1)
+    options = BuildOptions("none", target_fps=1e5, fifos="safe")
+    build(network.path, tmp_path / "safe", replace(options, simulate=False))
+    found = queues(ModelWrapper(str(tmp_path / "safe" / "hardware.onnx")))
+    skip = next(q for q in found if q.consumer == "ElementwiseAdd_rtl_0")  # of the block whose skip edge is bare
+    with pytest.raises(ModelError, match=rf"^{skip.name} .* must be deeper than 4 beats, .* begins at Duplicate"):
+        build(network.path, tmp_path / "deep", replace(options, folding={skip.name: {"depth": 4}}))

@@ -279,16 +279,16 @@ def _judge(
         parameter_bit=bit,
         images=len(golden),
         outputs_changed=int(changed.sum()),
-        top1_changed=int((top1 != golden_top1).sum()),
+        top1_changed=int((top1 != golden_top1).reshape(len(top1), -1).any(axis=1).sum()),
         top1_correct=None if campaign.labels is None else int((top1 == campaign.labels).sum()),
         outputs_sha256=digest(outputs),
     )
 
 
 def _top1(campaign: Campaign, outputs: Integers) -> Integers:
-    """The class of each image, after the host's work at the edge (scales differ between channels)."""
+    """The class of each image, or of each pixel, after the host's work at the edge (scales differ between channels)."""
     scores = apply_edge(campaign.manifest.io.post, outputs) if campaign.manifest.io else outputs
-    return np.argmax(scores.reshape(len(outputs), -1), axis=1)
+    return np.argmax(scores if scores.ndim > 2 else scores.reshape(len(outputs), -1), axis=1)
 
 
 def _not_golden(target: Target, campaign: Campaign) -> Iterator[tuple[str, int]]:

@@ -239,9 +239,10 @@ def attack_with(
     from bitward.campaign import TrialStore
 
     data = run.dataset()
+    labels = data.test_labels[:images] if data.labelled == "image" else None  # a campaign counts whole images
     with showing(run.console, f"  {name}") as progress:
         ended = attack.run(
-            place, faults, data.test_images[:images], data.test_labels[:images], run.campaign(name),
+            place, faults, data.test_images[:images], labels, run.campaign(name),
             _identity(run, place), workers, progress, restart,
         )  # fmt: skip
     table = TrialStore.load(run.campaign(name)).read()

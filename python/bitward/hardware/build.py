@@ -34,8 +34,8 @@ from bitward.hardware.generate import Design, fold_graph, generate, with_depths,
 from bitward.hardware.lowering import Lowered, lower
 from bitward.hardware.overlay import build_overlay
 from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
-from bitward.hardware.simulate import Simulation, compile_model, library_digest
-from bitward.hardware.sizing import Sizing, measured_depths
+from bitward.hardware.simulate import Simulation, StuckError, compile_model, library_digest
+from bitward.hardware.sizing import Sizing, measured_depths, why_stopped
 from bitward.hardware.stitch import counter_registers, map_size, top
 from bitward.manifest import Manifest
 from bitward.rewrites import (
@@ -351,7 +351,10 @@ def _simulated(
     compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log")
     compile_s = round(time.time() - started, 1)
     progress("measuring cycles in RTL")
-    cycles = measure_cycles(work)
+    try:
+        cycles = measure_cycles(work)
+    except StuckError as error:
+        raise ModelError(why_stopped(design.model, work, files, progress)) from error
     return {
         "cycles": cycles,
         "pace": _pace(design, cycles["steady_per_image"], sizing),

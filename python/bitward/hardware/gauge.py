@@ -10,8 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bitward.errors import BoardError
-from bitward.hardware.simulate import GAUGED_LIBRARY, Simulation, Streamed
+from bitward.hardware.simulate import GAUGED_LIBRARY, Simulation, Streamed, StuckError
 
 _PREFIX = "TOP.bitward_top.i_"  # of a node's instance in the RTL
 _COUNTS = 5
@@ -54,12 +53,12 @@ class GaugedSimulation(Simulation):
         for name, depth in depths.items():
             self._library.bitward_gauge_limit(f"{_PREFIX}{name}".encode(), depth)
         self.reset()
-        start, streamed = self.cycles, None
+        start = self.cycles
+        streamed: Streamed | None
         try:
             streamed = self.infer(images, pace=pace)
-        except BoardError as error:
-            if "is stuck" not in str(error):
-                raise
+        except StuckError:
+            streamed = None
         cycles = self.cycles - start
         self.reset()
         return Measured(streamed, self._gauges(), cycles)

@@ -108,6 +108,12 @@ PROVEN = (
 )
 # (of, change, place, why): what is known of mutants that nothing tells from the original; the first three are patterns.
 EXPLAINED = (
+    (
+        "Tmr",
+        r"-mode cnot1 -module bitward_disagree .*-port A",
+        r"\(a \^ b\) \| \(a \^ c\)",
+        "inverted only where another bit differs, which is enough",
+    ),
     ("Secded", r"-mode const0 .*-port A", r"\^covered", "this number lacks this check, so the bit is 0 already"),
     ("Secded", r"-mode const[01] .*-port B", r"syndrome == ", "the number it is compared with has this value there"),
     (

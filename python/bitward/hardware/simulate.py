@@ -107,6 +107,10 @@ def _runtime(include: Path, compiler: str, objects: Path, log: Path) -> Path:
     return kept
 
 
+class StuckError(BoardError):
+    """The simulated design answers no more: it is deadlocked, or gives less than was asked for."""
+
+
 @dataclass(frozen=True)
 class Streamed:
     """What came out of a stream: images (n, *shape), and the cycle of every input and output beat."""
@@ -265,7 +269,7 @@ class Simulation:
         if status == _OKAY:
             return
         if status == _TIMEOUT:
-            raise BoardError(
+            raise StuckError(
                 f"the simulated accelerator must answer a {what}, got nothing in time: the design is stuck."
             )
         if status == _FAILED:

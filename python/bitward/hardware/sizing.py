@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,26 @@ def measured_depths(
 
     `limit_s` is for measuring; compiling comes before. Nothing else than the log stays in `work`/sim.
     """
+    with _gauged(work, files, progress) as simulation:
+        return size_fifos(simulation, queues_of(model), safe_depths(model), fixed, limit_s, progress)
+
+
+def why_stopped(model: Any, work: Path, files: list[str], progress: Progress) -> str:
+    """The sentence that tells why a design comes to a stop with the depths it has, in a model compiled for that."""
+    found = queues_of(model)
+    depths = {queue.name: queue.depth for queue in found}
+    with _gauged(work, files, progress) as simulation:
+        measured, _ = _Bench(simulation, 0.0, progress).run(depths)
+        return deadlock(measured.gauges, found, depths)
+
+
+@contextmanager
+def _gauged(work: Path, files: list[str], progress: Progress) -> Iterator[GaugedSimulation]:
     progress("compiling the model that measures queues")
     library = compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log", True)
     try:
         with GaugedSimulation(work) as simulation:
-            return size_fifos(simulation, queues_of(model), safe_depths(model), fixed, limit_s, progress)
+            yield simulation
     finally:
         library.unlink()
 

@@ -32,7 +32,7 @@ def build(widths: Widths | None) -> nn.Module:
     return nn.Sequential(layers)
 
 
-def vgg(name: str, weight_bits: int) -> Network:
+def vgg(name: str, weight_bits: int, recipe: str = "cifar10") -> Network:
     """The member of the family with weights of that width; activations have 4 bits in all of them."""
     return Network(
         name=name,
@@ -43,7 +43,7 @@ def vgg(name: str, weight_bits: int) -> Network:
         weight_bits=weight_bits,
         activation_bits=4,
         build=partial(build, Widths(weight_bits, 4)),
-        recipe="cifar10",
+        recipe=recipe,
         seeds=1,
         gammas="positive",
         family="vgg",

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 from bitward.networks._vgg import vgg
 
-NETWORK = vgg("vgg_cifar_w2", weight_bits=2)
+NETWORK = vgg("vgg_cifar_w2", weight_bits=2, recipe="cifar10-short")

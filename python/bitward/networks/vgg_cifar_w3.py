@@ -5,4 +5,4 @@ from __future__ import annotations
 
 from bitward.networks._vgg import vgg
 
-NETWORK = vgg("vgg_cifar_w3", weight_bits=3)
+NETWORK = vgg("vgg_cifar_w3", weight_bits=3, recipe="cifar10-short")

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 from bitward.networks._vgg import vgg
 
-NETWORK = vgg("vgg_cifar_w8", weight_bits=8)
+NETWORK = vgg("vgg_cifar_w8", weight_bits=8, recipe="cifar10-short")

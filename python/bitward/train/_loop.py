@@ -34,7 +34,7 @@ class Loop:
 
     model: nn.Module
     dataset: Dataset
-    optimizer: torch.optim.Optimizer
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     peak: float
     epochs: int
     batch_size: int
@@ -47,48 +47,39 @@ class Loop:
         """The model is trained, in evaluation mode; `tick` was called after every epoch."""
         images, labels = torch.from_numpy(self.dataset.train_images), torch.from_numpy(self.dataset.train_labels)
         batches = _Batches(images, labels, self.batch_size, self.seed, self.augment)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, self.peak, total_steps=self.epochs * batches.count
-        )
-        first, saved_s = self._resume(memo, batches, schedule), time.monotonic()
+        saved = memo.load() if memo else None
+        if saved is not None:  # before the optimizer: loading makes new parameters of the quantizers' scales
+            self.model.load_state_dict(saved["model"])
+        optimizer = self.make_optimizer(self.model)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.peak, total_steps=self.epochs * batches.count)
+        if saved is not None:
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+            batches.random.set_state(saved["random"])
+        first, saved_s = int(saved["epoch"]) if saved else 0, time.monotonic()
         for _ in range(first):
             tick()
         self.model.train()
         for epoch in range(first, self.epochs):
             for chosen, wanted in batches:
-                self._step(chosen, wanted)
+                self._step(optimizer, chosen, wanted)
                 schedule.step()
                 self.after_step()
             tick()
             done = epoch + 1
             if memo and done * batches.count > SETTLED_STEPS and time.monotonic() - saved_s > SAVE_EVERY_S:
-                memo.save({"epoch": done, **self._state(batches, schedule)})
+                parts: dict[str, Any] = {"model": self.model, "optimizer": optimizer, "schedule": schedule}
+                states = {name: part.state_dict() for name, part in parts.items()}
+                memo.save({"epoch": done, "random": batches.random.get_state(), **states})
                 saved_s = time.monotonic()
         self.model.eval()
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        self.optimizer.zero_grad()
+    def _step(self, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor) -> None:
+        optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             outputs = self.model(images)
         nn.functional.cross_entropy(outputs.float(), labels).backward()
-        self.optimizer.step()
-
-    def _parts(self, schedule: Any) -> dict[str, Any]:
-        return {"model": self.model, "optimizer": self.optimizer, "schedule": schedule}
-
-    def _state(self, batches: _Batches, schedule: Any) -> dict[str, Any]:
-        states = {name: part.state_dict() for name, part in self._parts(schedule).items()}
-        return {**states, "random": batches.random.get_state()}
-
-    def _resume(self, memo: Memo | None, batches: _Batches, schedule: Any) -> int:
-        """How many epochs are done; everything is as it was after them."""
-        saved = memo.load() if memo else None
-        if saved is None:
-            return 0
-        for name, part in self._parts(schedule).items():
-            part.load_state_dict(saved[name])
-        batches.random.set_state(saved["random"])
-        return int(saved["epoch"])
+        optimizer.step()
 
 
 class _Batches:

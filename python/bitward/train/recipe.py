@@ -53,6 +53,7 @@ RECIPES = {
         epochs=6, batch_size=32, learning_rate=0.01, float_epochs=8, float_optimizer="adam", float_learning_rate=0.01
     ),
     "cifar10": _CIFAR10,
+    "cifar10-short": replace(_CIFAR10, epochs=2),
     "cifar10-depthwise": replace(_CIFAR10, bfloat16=False),  # the CPU's depthwise convolution is slower in bfloat16
 }
 """The recipes that networks name."""

@@ -7,7 +7,7 @@ One thread is the fastest at small sizes, and makes sums independent of the mach
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -91,8 +91,7 @@ class _Seed:
             if started is not None:
                 model.load_state_dict(started.state, strict=False)  # the quantizers' scales start anew
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            adam = torch.optim.Adam(model.parameters(), lr=self.recipe.learning_rate)
-            loop = self._loop(model, adam, self.recipe.learning_rate, self.recipe.epochs, bfloat16=False)
+            loop = self._loop(model, self._adam, self.recipe.learning_rate, self.recipe.epochs, bfloat16=False)
             result = self._run(loop, self.network.name, print_)
         if started is None:
             return result
@@ -100,24 +99,31 @@ class _Seed:
 
     def _floats(self) -> TrainResult:
         """The float network of the family, trained or found in the cache."""
-        name = f"{self.network.family}-float"
+        build, name = _float_builder(self.network, self.recipe), f"{self.network.family}-float"
         print_ = _checkpoints.float_fingerprint(self.network, self.dataset, self.recipe, self.seed)
         if (result := _checkpoints.find(self.cache, name, self.seed, print_)) is not None:
             for _ in range(self.recipe.float_epochs):
                 self.tick()
             return result
         torch.manual_seed(self.seed)
-        model = _float_network(self.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        rate = self.recipe.float_learning_rate
-        loop = self._loop(
-            model, _float_optimizer(model, self.recipe), rate, self.recipe.float_epochs, self.recipe.bfloat16
-        )
+        model = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        make = partial(_float_optimizer, recipe=self.recipe)
+        rate, epochs = self.recipe.float_learning_rate, self.recipe.float_epochs
+        loop = self._loop(model, make, rate, epochs, self.recipe.bfloat16)
         result = self._run(loop, name, print_)
         _checkpoints.keep(self.cache, result)
         return result
 
+    def _adam(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(model.parameters(), lr=self.recipe.learning_rate)
+
     def _loop(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, peak: float, epochs: int, bfloat16: bool
+        self,
+        model: nn.Module,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        peak: float,
+        epochs: int,
+        bfloat16: bool,
     ) -> Loop:
         pairs = list(normed_layers(model))
         if self.network.gammas == "positive":
@@ -125,7 +131,7 @@ class _Seed:
         else:
             after_step = partial(keep_negatable, pairs, self.network.weight_bits)
         return Loop(
-            model, self.dataset, optimizer, peak, epochs, self.recipe.batch_size, self.seed, self.recipe.augment,
+            model, self.dataset, make_optimizer, peak, epochs, self.recipe.batch_size, self.seed, self.recipe.augment,
             bfloat16, after_step,
         )  # fmt: skip
 
@@ -140,12 +146,13 @@ class _Seed:
         return TrainResult(name, self.seed, found, time.perf_counter() - start, print_, cached=False, state=state)
 
 
-def _float_network(network: Network) -> nn.Module:
+def _float_builder(network: Network, recipe: Recipe) -> Callable[[], nn.Module]:
     if network.build_float is None:
         raise ConfigError(
-            f"Recipe.float_epochs must be 0 for {network.name}, which has no float network, got more; leave it out"
+            f"Recipe.float_epochs must be 0 for {network.name}, which has no float network, got {recipe.float_epochs}; "
+            "leave it out"
         )
-    return network.build_float()
+    return network.build_float
 
 
 def _float_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

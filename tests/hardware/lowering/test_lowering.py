@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import networks_zoo
 import numpy as np
 import pytest
@@ -45,6 +47,25 @@ def test_hardware_answers_as_qonnx_does(lowered):
     expected, found = run_qonnx(model, images), run_hardware(result, images)
     assert expected.shape == found.shape and len(np.unique(expected)) > 1
     assert np.allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+def test_twins_get_the_same_nodes_in_whatever_order_they_are_written(lowered):
+    """So that a folding and queues found for the plain design hold for the hardened one."""
+    _, _, model, result = lowered
+    nodes = list(model.graph.node)
+    made = {entry.name for entry in (*model.graph.input, *model.graph.initializer)} | {""}
+    shuffled, random = [], np.random.default_rng(3)
+    while nodes:
+        ready = [node for node in nodes if made.issuperset(node.input)]
+        shuffled.append(ready[random.integers(len(ready))])
+        nodes.remove(shuffled[-1])
+        made.update(shuffled[-1].output)
+    other = ModelWrapper(copy.deepcopy(model.model))
+    del other.graph.node[:]
+    other.graph.node.extend(shuffled)
+    found = lower(other)
+    assert [node.op_type for node in found.model.graph.node] == [node.op_type for node in result.model.graph.node]
+    assert list(found.parameters) == list(result.parameters)
 
 
 def test_weights_are_the_exported_integers_in_their_own_shape(lowered):

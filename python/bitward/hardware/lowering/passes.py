@@ -22,7 +22,8 @@ def prepare(model: Any) -> tuple[Any, list[str]]:
     log.append(_said("drop_dead", drop_dead(model), "gone: no output depends on them"))
     log.append(_said("quantize_first", quantize_first(model), "before quantizers, now behind them"))
     log.append(_said("join_slices", join_slices(model), "together a Split"))
-    return _sorted(model), log
+    order(model)
+    return model, log
 
 
 def _clean(model: Any) -> tuple[Any, list[str]]:
@@ -69,10 +70,31 @@ def _nodes(model: Any) -> set[str]:
     return {f"{node.op_type} {node.output[0]}" for node in model.graph.node}
 
 
-def _sorted(model: Any) -> Any:
-    from qonnx.transformation.general import SortGraph
+def order(model: Any) -> None:
+    """Nodes stand in the order in which a walk back from the outputs, first inputs first, has met all they need.
 
-    return model.transform(SortGraph())
+    That order depends on the structure alone: twins of a model (plain and hardened) get the same names for the same
+    nodes, so that a folding found for one holds for the other. `model` is changed.
+    """
+    maker = {tensor: index for index, node in enumerate(model.graph.node) for tensor in node.output}
+    nodes = list(model.graph.node)
+    done: list[int] = []
+    met: set[int] = set()
+    todo = [maker[output.name] for output in reversed(model.graph.output) if output.name in maker]
+    while todo:
+        index = todo[-1]
+        needed = [maker[tensor] for tensor in nodes[index].input if tensor in maker]
+        waiting = [each for each in reversed(needed) if each not in met]
+        if waiting:
+            todo += waiting
+            continue
+        todo.pop()
+        if index not in met:
+            met.add(index)
+            done.append(index)
+    ordered = [nodes[index] for index in done]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
 
 
 def name_nodes(model: Any) -> None:
