@@ -46,10 +46,10 @@ demo: setup  ## run the digits experiment end to end: train, harden, build, atta
 	@.venv/bin/bitward run $(FLOW)
 
 test: setup  ## run the tests (minutes; needs no vendor tool)
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --dist loadfile
 
 test-all: setup  ## run the slow tests too
-	@.venv/bin/python -m pytest -m 'not vivado and not board'
+	@.venv/bin/python -m pytest -n auto --dist loadfile -m 'not vivado and not board'
 
 lint: setup  ## check style and types
 	@.venv/bin/ruff check .

@@ -73,7 +73,7 @@ def recipe(target: str, *variables: str) -> str:
 
 
 def test_make_targets_are_what_the_readme_says():
-    assert recipe("test") == ".venv/bin/python -m pytest"
+    assert recipe("test") == ".venv/bin/python -m pytest -n auto --dist loadfile"
     assert recipe("bitstream", "BOARD=kv260") == f"{BITWARD} bitstream flows/digits.yaml --board kv260"
 
 

@@ -102,8 +102,8 @@ def find_hls_headers() -> Path:
         if (headers := root / "templates" / "vivado" / "ap_types").is_dir():
             return headers
     raise ToolError(
-        "this environment must hold the PyPI package hls4ml, whose headers HLS C++ compiles against, got none: run make "
-        "setup"
+        "this environment must hold the PyPI package hls4ml, whose headers HLS C++ compiles against, got none: run "
+        "make setup"
     )
 
 
