@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from mac_graphs import mac_graph, random_images, random_integers, run
+from mac_graphs import mac_graph, random_images, random_integers
 from onnx import helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.util.cleanup import cleanup_model
 
 from bitward.datasets import load_dataset
 from bitward.errors import ModelError, OutputError
+from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import (
     FoldNegativeScales,
     LiftVoters,
@@ -48,19 +49,19 @@ def pair(request, repository, tmp_path_factory):
     plain, images = load_model(source), load_dataset("digits").test_images
     assert done.schemes == dict.fromkeys(LAYERS[request.param], Tmr(4, 1))
     assert done.folded_signs == negative_scales(plain) and done.saturated_weights == {}
-    return Pair(plain, load_model(target), images, run(plain, images))
+    return Pair(plain, load_model(target), images, execute_images(plain, images))
 
 
 def test_no_negative_scale_is_left_and_no_answer_changes(pair):
     assert sum(negative_scales(pair.plain).values()) > 0 and negative_scales(pair.hard) == {}
     assert len(pair.answers) == 360
-    assert np.array_equal(run(pair.hard, pair.images), pair.answers)
+    assert np.array_equal(execute_images(pair.hard, pair.images), pair.answers)
 
 
 def test_no_answer_changes_by_folding_cleaning_and_lifting(pair):
     lifted = cleanup_model(pair.hard).transform(LiftVoters())
     assert protection(lifted) == dict.fromkeys(find_layers(pair.plain), Tmr(4, 1))
-    assert np.array_equal(run(lifted, pair.images), pair.answers)
+    assert np.array_equal(execute_images(lifted, pair.images), pair.answers)
     folded = pair.plain.transform(FoldNegativeScales())
     for name, layer in find_layers(folded).items():
         found = read_weights(lifted, find_layers(lifted)[name]).integers
@@ -78,7 +79,7 @@ def flipped(pair, bit):
 
 @pytest.mark.parametrize("bit", [3, 4, 5])
 def test_an_upset_of_one_copy_of_every_weight_changes_no_answer(pair, bit):
-    assert np.array_equal(run(flipped(pair, bit), pair.images), pair.answers)
+    assert np.array_equal(execute_images(flipped(pair, bit), pair.images), pair.answers)
 
 
 def test_an_upset_of_an_unvoted_bit_changes_the_weights_as_predicted(pair):
@@ -88,8 +89,8 @@ def test_an_upset_of_an_unvoted_bit_changes_the_weights_as_predicted(pair):
         predicted = ((weights.integers % 16 ^ 0b0100) + 8) % 16 - 8
         folded.set_initializer(weights.tensor, predicted.astype(np.float32) * weights.scale)
     images = pair.images[:40]
-    answers = run(flipped(pair, 2), images)
-    assert np.array_equal(answers, run(folded, images))
+    answers = execute_images(flipped(pair, 2), images)
+    assert np.array_equal(answers, execute_images(folded, images))
     assert not np.array_equal(answers, pair.answers[:40])
 
 
@@ -108,7 +109,7 @@ def test_transposed_weights_of_a_raw_export_are_understood(tmp_path):
     save_model(model, tmp_path / "raw.onnx")
     assert list(harden_model(tmp_path / "raw.onnx", tmp_path / "hard.onnx").schemes) == ["fc"]
     images = random_images(expected)
-    assert np.array_equal(run(load_model(tmp_path / "hard.onnx"), images), run(expected, images))
+    assert np.array_equal(execute_images(load_model(tmp_path / "hard.onnx"), images), execute_images(expected, images))
 
 
 def test_saturation_is_reported_when_allowed_and_refused_otherwise(tmp_path):
