@@ -16,13 +16,17 @@ from small_networks import export
 
 from bitward.errors import ConfigError
 from bitward.hardware.budget import slowest_node
-from bitward.hardware.build import BuildOptions, declare
+from bitward.hardware.build import BuildOptions, declare, hardened_biases, memory_schemes
+from bitward.hardware.fifos import queues
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.folding import SLOWEST_CYCLES, Choices, _fold_unit, set_folding, target_cycles
 from bitward.hardware.generate import _folding as applied
 from bitward.hardware.generate import fold_graph
 from bitward.hardware.lowering import Lowered, lower
 from bitward.hardware.specialise import RTL_DOMAIN
+from bitward.tools import resource
+
+ONNX_MODELS = resource("onnx_models")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,23 @@ def test_a_folding_as_it_was_applied_folds_the_same(lowered):
     first = applied(folded(lowered, 100, given))
     assert first == applied(folded(lowered, 10**9, first)) != applied(folded(lowered, 10**9))
     assert first["StreamingFIFO_rtl_2"] == {"depth": 40}
+
+
+def test_a_folding_of_a_network_with_branches_holds_for_its_hardened_twin(tmp_path):
+    """Its nodes, queues included, have one name whoever asks: so depths measured for one side are right for the other."""
+    with finn_session(tmp_path / "finn"):
+        sides = []
+        for options in (BuildOptions("none"), BuildOptions("msb", bias="tmr")):
+            model, schemes = declare(ONNX_MODELS / "resnet8_cifar.onnx", options)
+            found = lower(model)
+            sides.append((found, memory_schemes(found, schemes, hardened_biases(model, options), "threshold")))
+        (plain, plain_schemes), (hardened, hardened_schemes) = sides
+        first = fold_graph(plain, plain_schemes, 40_000, None, "block")
+        given = applied([getCustomOp(node) for node in first.graph.node])
+        again = fold_graph(plain, plain_schemes, 10**9, given, "block")
+        twin = fold_graph(hardened, hardened_schemes, 10**9, given, "block")
+    assert queues(first) == queues(again) == queues(twin)
+    assert len(queues(first)) > 60
 
 
 @pytest.mark.parametrize("values", [{}, {"depth": 2.0}, {"depth": True}, {"depth": 4, "ram_style": "auto"}, 7])

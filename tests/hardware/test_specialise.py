@@ -49,6 +49,14 @@ def test_nodes_become_what_the_table_says_though_hls_is_preferred():
     assert not any(a.name == "preferred_impl_style" for node in model.graph.node for a in node.attribute)
 
 
+def test_nodes_that_are_rtl_already_keep_their_names():
+    model = specialise(model_of("FMPadding", "Pool", "FMPadding"), {})
+    model.graph.node[0].name, model.graph.node[2].name = "FMPadding_rtl_1", "FMPadding_rtl_0"
+    model.graph.node[1].op_type, model.graph.node[1].domain = "FMPadding", ABSTRACT_DOMAIN
+    names = [node.name for node in specialise(model, {}).graph.node]
+    assert names == ["FMPadding_rtl_1", "FMPadding_rtl_2", "FMPadding_rtl_0"]
+
+
 def test_a_sum_with_a_parameter_is_a_memory_and_one_of_streams_is_none():
     assert (
         specialise(model_of("ElementwiseAdd", parameter="a.bias"), {"a.bias"}).graph.node[0].op_type == "StoredBias_rtl"

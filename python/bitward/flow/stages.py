@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -157,8 +158,9 @@ def _build(run: Run) -> Result:
     from bitward.hardware.build import build
 
     result: Result = {}
+    folding = run.flow.build.folding
     for side in SIDES:
-        options = build_options(run.flow, "none" if side == "plain" else "model")
+        options = replace(build_options(run.flow, "none" if side == "plain" else "model"), folding=folding)
         with run.console.status(f"  build {side}") as status:
             title = f"  build {side}: "
             manifest = build(
@@ -169,6 +171,8 @@ def _build(run: Run) -> Result:
                 progress=lambda step, status=status, title=title: status.update(title + step),  # type: ignore[misc]
             )
         result[side] = {"design_id": f"0x{manifest.design_id:08x}"}
+        if run.flow.harden.bias_as == "threshold":  # twins of the same nodes: one folding, queues of the same depths
+            folding = json.loads((run.build(side) / "build.json").read_text())["folding"]
     return result
 
 

@@ -6,6 +6,7 @@ FINN's own choice depends on part, widths and preferences, and falls back to Vit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 from typing import Any
 
@@ -34,11 +35,11 @@ def back_ends() -> tuple[dict[str, str], dict[str, str]]:
 def specialise(model: Any, parameters: Container[str]) -> Any:
     """The abstract nodes of the graph are RTL nodes, those that read an initializer in `parameters` storing ones.
 
-    Names are given anew, by operator and number. Raises ModelError for a node that has no RTL.
+    Those are named anew, by operator and number; the others keep their names, for folding goes by them. Raises
+    ModelError for a node that has no RTL.
     """
-    from qonnx.transformation.general import GiveUniqueNodeNames
-
     plain, storing = back_ends()
+    named = Counter(node.op_type for node in model.graph.node if node.domain == RTL_DOMAIN)
     for node in model.graph.node:
         if node.domain != ABSTRACT_DOMAIN:
             continue
@@ -49,6 +50,8 @@ def specialise(model: Any, parameters: Container[str]) -> Any:
                 f"{' with a memory' if table is storing else ''}, got {node.op_type}; {nearest(node.op_type, table)}"
             )
         node.op_type, node.domain = table[node.op_type], RTL_DOMAIN
+        node.name = f"{node.op_type}_{named[node.op_type]}"
+        named[node.op_type] += 1
         for attribute in [a for a in node.attribute if a.name == "preferred_impl_style"]:
             node.attribute.remove(attribute)
-    return model.transform(GiveUniqueNodeNames())
+    return model
