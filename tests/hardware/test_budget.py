@@ -107,7 +107,7 @@ def test_queues_count_once_their_depths_are_known(fold):
     assert budget.check(lambda _: model, 2000, K26, 200.0) is model
 
 
-def test_ram_styles_follow_shapes_and_never_ultra(fold):
+def test_ram_styles_follow_shapes(fold):
     model = fold(2000)
     windows = [node for node in model.graph.node if node.op_type == "ConvolutionInputGenerator_rtl"]
     assert {getCustomOp(node).get_nodeattr("ram_style") for node in windows} == {"distributed"}

@@ -138,7 +138,7 @@ def test_a_folding_as_it_was_applied_folds_the_same(lowered):
 
 
 def test_a_folding_of_a_network_with_branches_holds_for_its_hardened_twin(tmp_path):
-    """Its nodes, queues included, have one name whoever asks: so depths measured for one side are right for the other."""
+    """Its nodes, queues included, have one name whoever asks: depths measured for one are right for the other."""
     with finn_session(tmp_path / "finn"):
         sides = []
         for options in (BuildOptions("none"), BuildOptions("msb", bias="tmr")):

@@ -89,10 +89,10 @@ def check_queues(model: Any, board: Capacity) -> Resources:
 
 
 def choose_ram_styles(model: Any, given: Container[str] = ()) -> Any:
-    """Memories of window generators, and those that are to be "auto", are of the cheaper style for their shape.
+    """Memories of window generators, and those that are to be "auto", are of the cheapest style for their shape.
 
-    Those of the nodes in `given` stay as they are.
-    URAM is never chosen: its content is not in the bitstream, and somebody would have to load it at every start.
+    Those of the nodes in `given` stay as they are. URAM is chosen for window generators alone (and for queues, see
+    costs.queue_style): its content is not in the bitstream, so parameters would have to be loaded at every start.
     """
     from qonnx.custom_op.registry import getCustomOp
 
@@ -102,7 +102,7 @@ def choose_ram_styles(model: Any, given: Container[str] = ()) -> Any:
             continue
         if node.op_type == "ConvolutionInputGenerator_rtl":
             bits = op.get_nodeattr("SIMD") * op.get_input_datatype(0).bitwidth()
-            op.set_nodeattr("ram_style", costs.memory_style(op.get_buffer_depth(), bits))
+            op.set_nodeattr("ram_style", costs.buffer_style(op.get_buffer_depth(), bits))
         elif node.op_type in ("StoredMVAU_rtl", "StoredVVAU_rtl", "StoredBias_rtl"):
             if op.get_nodeattr("ram_style") == "auto":
                 op.set_nodeattr("ram_style", costs.memory_style(op.depth(), op.layout().width))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bitward.errors import ModelError
-from bitward.hardware.costs import LUTS_PER_RAMB18, SRL_BEATS, lutram_luts, queue_style, ramb18, srl_luts
+from bitward.hardware.costs import SRL_BEATS, URAM_SHAPE, memory_luts, queue_style
 from bitward.hardware.fifos import LEAST, Queue, safe_depths
 from bitward.hardware.fifos import queues as queues_of
 from bitward.hardware.gauge import Gauge, GaugedSimulation, Measured
@@ -54,17 +54,14 @@ class Sizing:
 
 
 def cost(depth: int, bits: int) -> float:
-    """What a queue costs, in LUTs (a half block RAM counts as LUTS_PER_RAMB18).
+    """What a queue costs, in LUTs (memories by costs.memory_luts).
 
     >>> [cost(2, 8), cost(33, 8), cost(34, 8) > cost(33, 8), cost(514, 36) > cost(513, 36)]
     [4.0, 8, True, True]
     """
-    style = queue_style(depth, bits)
     if depth <= LEAST:
         return bits / 2  # flip-flops, of which there are two to a LUT
-    if style == "srl":
-        return srl_luts(depth - 1, bits)
-    return lutram_luts(depth - 1, bits) if style == "distributed" else LUTS_PER_RAMB18 * ramb18(depth - 1, bits)
+    return memory_luts(depth - 1, bits, queue_style(depth, bits))
 
 
 def rounded(depth: int, bits: int) -> int:
@@ -72,13 +69,15 @@ def rounded(depth: int, bits: int) -> int:
 
     >>> [rounded(2, 8), rounded(3, 8), rounded(34, 8), rounded(600, 36)]
     [2, 33, 65, 1025]
+    >>> rounded(3000, 72)
+    4097
     """
     if depth <= LEAST:
         return LEAST
     style = queue_style(depth, bits)
     if style == "srl":
         return SRL_BEATS + 1
-    step = RAM_BEATS if style == "distributed" else 512
+    step = {"distributed": RAM_BEATS, "block": 512, "ultra": URAM_SHAPE[0]}[style]
     return -(-(depth - 1) // step) * step + 1
 
 

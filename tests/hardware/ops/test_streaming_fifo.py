@@ -63,7 +63,7 @@ def test_it_holds_as_many_beats_as_it_is_deep(bench, label):
 
 @pytest.mark.parametrize(
     ("depth", "lanes", "style", "in_ram"),
-    [(2, 1, "srl", 0), (33, 8, "srl", 0), (100, 1, "distributed", 1), (2000, 16, "block", 1)],
+    [(2, 1, "srl", 0), (33, 8, "srl", 0), (100, 1, "distributed", 1), (1000, 8, "block", 1), (2000, 16, "ultra", 1)],
 )
 def test_auto_is_the_cheapest_style(depth, lanes, style, in_ram):
     op = queue(depth, "auto", lanes=lanes)
