@@ -5,15 +5,17 @@
     python benchmarks/layers.py --table --out runs/layers
 
 Each network is built plain and hardened (MSB voters, biases in triplicated thresholds) at `--cycles` an image, and
-plain once more at `--slow-cycles`; what is done already is kept (`--force` does it again). With `--costs` its RTL is
-synthesised with weights stored plain, with MSB voters, in full TMR and as SEC-DED rows, and with bias-TMR in both
-forms. Results lie in OUT/NETWORK.json; the tables are printed from them.
+plain twice more: at `--slow-cycles`, and with every queue two beats deep; what is done already is kept (`--force` does
+it again). With `--costs` its RTL is synthesised with weights stored plain, with MSB voters, in full TMR and as SEC-DED
+rows, and with bias-TMR in both forms. Results lie in OUT/NETWORK.json; the tables are printed from them. The second one
+is FORTUNE's question in silicon: 8 bits plain, or 4 and 3 bits with the top bit in triplicate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +33,7 @@ from bitward.errors import BitwardError
 from bitward.flow.verify import equal_images, run_qonnx
 from bitward.hardware.build import BuildOptions, build
 from bitward.hardware.dsp_branch import compare_branches, shapes_of
+from bitward.hardware.fifos import LEAST, QUEUE
 from bitward.hardware.resources import built_in_ecc, compare, resources
 from bitward.hardware.simulate import Simulation
 from bitward.manifest import Manifest, apply_edge
@@ -106,7 +109,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     images = load_dataset(network.dataset, arguments.data).test_images[: arguments.images]
     say(f"{name}: QONNX on {len(images)} images")
     expected = run_qonnx(model, images)
-    result: dict[str, Any] = {"network": name, "title": network.title}
+    accuracy = float(re.search(r"of this file \| ([\d.]+)%", model.with_suffix(".md").read_text())[1]) / 100
+    result: dict[str, Any] = {"network": name, "title": network.title, "accuracy": accuracy}
     folding: dict[str, Any] = {}
     for side in SIDES:  # the hardened one takes the folding and the queues of the plain one
         chosen = replace(options(side, arguments.cycles), folding=folding)
@@ -119,9 +123,20 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         chosen = replace(options("plain", arguments.slow_cycles), fifos="safe")
         record = built(model, folder / "slow", chosen, arguments.force)
         result["slow"] = {"build": record}
+    result["shallow"] = shallow(model, folder, folding, arguments)
     result["dsp"] = optional(lambda: dsp_branches(folder / "plain"), arguments.dsp)
     result["costs"] = optional(lambda: costs(model, folder, result["plain"]["build"], arguments.force), arguments.costs)
     return result
+
+
+def shallow(model: Path, folder: Path, folding: dict[str, Any], arguments: argparse.Namespace) -> Any:
+    """Cycles of the plain design with every queue as shallow as can be; or why it stops."""
+    least = {name: {"depth": LEAST} if name.startswith(QUEUE) else values for name, values in folding.items()}
+    chosen = replace(options("plain", arguments.cycles), folding=least)
+    try:
+        return built(model, folder / "shallow", chosen, arguments.force)["cycles"]
+    except BitwardError as error:
+        return str(error)
 
 
 def costs(model: Path, folder: Path, plain: dict[str, Any], force: bool) -> dict[str, Any]:
@@ -181,8 +196,8 @@ def main() -> int:
     names = arguments.networks or sorted(path.stem for path in MODELS.glob("*.onnx"))
     failed = 0
     for name in [] if arguments.table else names:
-        kept = arguments.out / f"{name}.json"
-        if kept.is_file() and not arguments.force:
+        done = arguments.out / f"{name}.json"
+        if done.is_file() and not arguments.force:
             continue
         try:
             result = measure(name, arguments)
@@ -191,9 +206,11 @@ def main() -> int:
             failed = 1
             continue
         output_directory(arguments.out)
-        atomic_write(kept, json.dumps(result, indent=1) + "\n")
-    table([json.loads((arguments.out / f"{name}.json").read_text()) for name in names
-           if (arguments.out / f"{name}.json").is_file()])  # fmt: skip
+        atomic_write(done, json.dumps(result, indent=1) + "\n")
+    kept = {name: arguments.out / f"{name}.json" for name in names}
+    results = {name: json.loads(path.read_text()) for name, path in kept.items() if path.is_file()}
+    table(list(results.values()))
+    fortune(results)
     return failed
 
 
@@ -218,6 +235,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                           for found in sides.values())  # fmt: skip
 
     return [
+        ("accuracy on all test images, by the model's card", f"{result['accuracy']:.2%}"),
         (f"of {images} images, RTL = QONNX", pair(lambda s: s["run"]["equal_qonnx"])),
         ("RTL = engine", pair(lambda s: s["run"]["equal_engine"])),
         (f"of {runs['plain']['stalled_images']} images, RTL with random stalls = without",
@@ -226,6 +244,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("slowest node's bound", pair(lambda s: s["build"]["pace"]["bound"])),
         ("steady / bound", pair(lambda s: round(s["run"]["steady_cycles"] / s["build"]["pace"]["bound"], 3))),
         *slow_rows(result),
+        ("all queues 2 deep: steady cycles", shallow_text(result["shallow"])),
         ("latency in cycles", pair(lambda s: s["build"]["cycles"]["latency"])),
         ("stored bits, weights", pair(lambda s: s["memory_bits"].get("weight", 0))),
         ("stored bits, thresholds and biases",
@@ -247,6 +266,14 @@ def slow_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [("slow fold: steady cycles, bound, ratio", f"{steady:,g}, {bound:,g}, {steady / bound:.3f}")]
 
 
+def shallow_text(found: Any) -> str:
+    """Cycles an image, or the skip edge at which the design stops."""
+    if isinstance(found, dict):
+        return f"{found['steady_per_image']:,g}"
+    edge = re.search(r"skip edge that it lies on begins at (\S+?):", found)
+    return f"stops: the skip edge from {edge[1]}" if edge else found
+
+
 COUNTS = (("LUT", "lut"), ("FF", "ff"), ("BRAM36", "bram36"), ("DSP", "dsp"), ("levels", "levels"))
 
 
@@ -265,6 +292,27 @@ def cost_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("LUT a voted bit (MSB voter)", f"{found['voter_lut'] / lanes:g}"),
         ("block RAM's own SEC-DED, computed", f"{ecc['bram36']:g} blocks, {ecc['overhead']:.1%} more bits"),
     ]
+
+
+FORTUNE = (("8 bits, plain", "vgg_cifar_w8", "plain", "plain"), ("P-4", "vgg_cifar", "hardened", "MSB voter"),
+           ("P-3", "vgg_cifar_w3", "hardened", "MSB voter"))  # fmt: skip
+
+
+def fortune(results: dict[str, dict[str, Any]]) -> None:
+    """Bits and blocks of the same network with 8-bit weights, and with fewer of which the top one is in triplicate."""
+    if not all(isinstance(results.get(name, {}).get("costs"), dict) for _, name, _, _ in FORTUNE):
+        return
+    print(
+        "\n| weights | accuracy | stored bits | BRAM36 | LUT | FF | DSP | levels | cycles an image | FPS at 200 MHz |"
+    )
+    print("|---" * 10 + "|")
+    for title, name, side, protection in FORTUNE:
+        result = results[name]
+        counts, cycles = result["costs"][protection], result[side]["run"]["steady_cycles"]
+        figures = " | ".join(f"{counts[key]:,g}" for key in ("bram36", "lut", "ff", "dsp", "levels"))
+        stored = result[side]["memory_bits"]["weight"]
+        print(f"| {title} (`{name}`) | {result['accuracy']:.2%} | {stored:,} | {figures} | {cycles:,g} | "
+              f"{CLK_MHZ * 1e6 / cycles:,.0f} |")  # fmt: skip
 
 
 def cost_text(counts: Any) -> str:
