@@ -14,12 +14,13 @@ is FORTUNE's question in silicon: 8 bits plain, or 4 and 3 bits with the top bit
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +31,7 @@ from bitward.datasets import load_dataset
 from bitward.engine import HardwareEngine
 from bitward.engine.graph import stream_ends
 from bitward.errors import BitwardError
+from bitward.flow.cache import code_digest
 from bitward.flow.verify import equal_images, run_qonnx
 from bitward.hardware.build import BuildOptions, build
 from bitward.hardware.dsp_branch import compare_branches, shapes_of
@@ -55,9 +57,12 @@ def options(side: str, cycles: int) -> BuildOptions:
 
 
 def built(model: Path, folder: Path, chosen: BuildOptions, force: bool) -> dict[str, Any]:
-    """The build's record; built unless it is there."""
-    if force or not (folder / "build.json").is_file():
+    """The build's record; built unless it is there, from the same model, options and code."""
+    key = json.dumps([hashlib.sha256(model.read_bytes()).hexdigest(), asdict(chosen), code_digest()])
+    kept = folder.with_name(f"{folder.name}.key")
+    if force or not (folder / "build.json").is_file() or not kept.is_file() or kept.read_text() != key:
         build(model, folder, chosen, name=model.stem, progress=lambda step: say(f"  {folder.name}: {step}"))
+        atomic_write(kept, key)
     record: dict[str, Any] = json.loads((folder / "build.json").read_text())
     return record
 
@@ -125,13 +130,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         result["slow"] = {"build": record}
     result["shallow"] = shallow(model, folder, folding, arguments)
     result["dsp"] = optional(lambda: dsp_branches(folder / "plain"), arguments.dsp)
-    result["costs"] = optional(lambda: costs(model, folder, result["plain"]["build"], arguments.force), arguments.costs)
+    result["costs"] = optional(lambda: costs(model, folder, result["plain"]["build"], arguments), arguments.costs)
     return result
 
 
 def shallow(model: Path, folder: Path, folding: dict[str, Any], arguments: argparse.Namespace) -> Any:
     """Cycles of the plain design with every queue as shallow as can be; or why it stops."""
-    least = {name: {"depth": LEAST} if name.startswith(QUEUE) else values for name, values in folding.items()}
+    least = {name: {**values, "depth": LEAST} if name.startswith(QUEUE) else values for name, values in folding.items()}
     chosen = replace(options("plain", arguments.cycles), folding=least)
     try:
         return built(model, folder / "shallow", chosen, arguments.force)["cycles"]
@@ -139,7 +144,7 @@ def shallow(model: Path, folder: Path, folding: dict[str, Any], arguments: argpa
         return str(error)
 
 
-def costs(model: Path, folder: Path, plain: dict[str, Any], force: bool) -> dict[str, Any]:
+def costs(model: Path, folder: Path, plain: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """Yosys' counts of the plain design under other protections of its weights, and under bias-TMR in both forms."""
     say(f"{model.stem}: synthesis of four protections of weights")
     found = compare(folder / "plain")
@@ -148,10 +153,12 @@ def costs(model: Path, folder: Path, plain: dict[str, Any], force: bool) -> dict
     result["voter_lut"] = sum(unit["voter"]["lut"] for unit in units if unit["voter"])
     result["built_in_ecc"] = built_in_ecc(Manifest.load(folder / "plain" / "manifest.json"))
     for form in ("threshold", "add"):
-        chosen = replace(options("plain", 1), bias="tmr", bias_as=form, folding=plain["folding"], simulate=False)
+        # Where biases are added there are other nodes, and queues between them: those are as deep as is safe.
+        folding = {n: v for n, v in plain["folding"].items() if form == "threshold" or not n.startswith(QUEUE)}
+        chosen = replace(options("plain", arguments.cycles), bias="tmr", bias_as=form, folding=folding, simulate=False)
         say(f"{model.stem}: synthesis of bias-TMR, form {form}")
         try:
-            built(model, folder / f"bias-{form}", chosen, force)
+            built(model, folder / f"bias-{form}", chosen, arguments.force)
             result[f"bias-TMR, {form}"] = resources(folder / f"bias-{form}")["total"]
         except BitwardError as error:
             result[f"bias-TMR, {form}"] = str(error)

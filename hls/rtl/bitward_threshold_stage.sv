@@ -15,7 +15,7 @@ module bitward_threshold_stage #(
   parameter  int unsigned Bits     = 16,      /// plain width of a threshold
   parameter  bit          Signed   = 1,       /// thresholds are two's complement
   parameter  int unsigned Voted    = 0,       /// voted bits of a threshold: 0 none, Bits all
-  parameter               InitFile = "",      /// stored thresholds, one a line, hexadecimal
+  parameter               InitFile = "",      /// InitFile_STAGE_LANE.dat: a lane's thresholds {fold, place in the stage}
   parameter               RamStyle = "auto",  /// auto, block or distributed
   localparam int unsigned Copies   = Voted == 0 ? 1 : 3,
   localparam int unsigned Gap      = Voted == 0 || Bits >= 4 ? 0 : 4 - Bits,
@@ -54,9 +54,8 @@ module bitward_threshold_stage #(
   localparam int unsigned Below    = Levels - 1 - Stage;  // the bit of the result that is found here
   localparam int unsigned Depth    = Folds << Stage;
   localparam int unsigned AddrBits = Depth > 1 ? $clog2(Depth) : 1;
-  localparam int unsigned PeBits   = Pe > 1 ? $clog2(Pe) : 0;
   // What the arrays are made of: a block RAM where it is not mostly empty.
-  localparam Style = RamStyle != "auto" ? RamStyle : Depth >= 512 ? "block" : "distributed";
+  localparam bit          InBlock  = RamStyle == "block" || (RamStyle == "auto" && Depth >= 512);
   // Both sides of the comparison, wide enough for either.
   localparam bit          AnySigned = InSigned || Signed;
   localparam int unsigned InWide    = InBits + 32'(AnySigned && !InSigned);
@@ -85,8 +84,7 @@ module bitward_threshold_stage #(
 
     for (genvar c = 0; c < Copies; c++) begin : gen_copy
       bitward_threshold_copy #(
-        .Stage(Stage), .Levels(Levels), .Lane(p), .LaneBits(PeBits), .Folds(Folds), .Bits(Bits), .Stored(Stored),
-        .Low(c * (Bits + Gap)), .InitFile(InitFile), .Style(Style)
+        .Stage(Stage), .Lane(p), .Depth(Depth), .Bits(Bits), .InitFile(InitFile), .InBlock(InBlock)
       ) i_copy (
         .ap_clk, .write_i(write), .write_at_i(address(write_fold_i, write_index_i)),
         .threshold_i(stored_i[c*(Bits+Gap)+:Bits]), .at_i(address(fold_i, found_i[p])), .threshold_o(copy[c])

@@ -6,7 +6,7 @@
 ///
 /// Row {fold, lane, index} of the memory (lane and index of whole bits) holds a threshold of channel fold*Pe + lane; with
 /// Folds = 1, lane p's list serves channels p, Pe + p, ... A stored row is, from bit 0 up, copies 0, 1 and 2 of the
-/// threshold (bitward.layout.BeatLayout of one word). Rows without a threshold read as 0 and ignore writes.
+/// threshold (bitward.layout.BeatLayout of one word). Rows of lanes and lists that do not exist read as 0 and ignore writes.
 /// The list need not be sorted, as upsets may leave it: model bitward.engine.ops.thresholding.
 module bitward_thresholding #(
   parameter  int unsigned Pe       = 1,       /// channels a beat
@@ -19,7 +19,7 @@ module bitward_thresholding #(
   parameter  int unsigned Voted    = 0,       /// voted bits of a threshold: 0 none, Bits all
   parameter  int unsigned OutBits  = 4,       /// width of a result
   parameter  int          Bias     = 0,       /// the least result
-  parameter               InitFile = "",      /// stored thresholds, one row a line, hexadecimal
+  parameter               InitFile = "",      /// InitFile_STAGE_LANE.dat: plain thresholds of a stage and lane
   parameter               RamStyle = "auto",  /// auto (block RAM for arrays of 512 and more), block or distributed
   localparam int unsigned Levels   = $clog2(Steps + 1),
   localparam int unsigned PeBits   = Pe > 1 ? $clog2(Pe) : 0,

@@ -8,7 +8,7 @@ that it hits, and back. Everything takes and gives whole arrays.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ from bitward.layout import BeatLayout, WordLayout
 from bitward.schemes import Scheme
 from bitward.words import SEGMENT_BITS, Words, as_words, word_shape
 
-Role = Literal["weight", "bias", "threshold"]
-RamStyle = Literal["auto", "block", "distributed", "ultra"]
+Role = Literal["weight", "bias", "threshold", "gamma", "beta", "mean", "variance"]
+RamStyle = Literal["block", "distributed", "mixed", "ultra"]  # mixed: arrays of either, as their depths are
 
 _AIM = "take faults from bitward.faults"
 
@@ -135,6 +135,10 @@ class Memory:
             _ = self.map  # a map that is not one-to-one must not live until the first fault
         except ManifestError as error:
             raise ManifestError(f"memory {self.name}: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: the fields; tables are made anew there, when they are asked for."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     # -- shape of the memory ------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 from rtl_bench import Bench
-from stored_bench import StoredBench, init_file
+from stored_bench import StoredBench
 
 from bitward.engine.ops import OPS
 from bitward.engine.ops._op import Attributes
@@ -99,7 +99,9 @@ class NodeBench:
             values = {name: _literal(value) for name, value in op.parameters(PART).items()}
             if label in self.images:
                 wires += _memory_ports(op)
-                values["InitFile"] = init_file(folder / label, self.images[label], op.layout().width)
+                (folder / label).mkdir(parents=True, exist_ok=True)
+                op.write_contents(self.images[label], folder / label)
+                values["InitFile"] = f'"{folder / label / op.memory_file()}"'
             ports += [f"{direction} logic [{width - 1}:0] {label}_{name}" for name, direction, width in wires]
             joined = ", ".join(f".{name}({label}_{name})" for name, _, _ in wires)
             given = ", ".join(f".{name}({value})" for name, value in values.items())

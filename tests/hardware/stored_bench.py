@@ -12,7 +12,7 @@ import numpy as np
 from rtl_bench import Bench
 
 from bitward.hardware.addresses import row_stride
-from bitward.hardware.memories import write_hex
+from bitward.hardware.ops._stored import write_hex
 from bitward.hardware.rtllib import library_root
 from bitward.layout import BeatLayout
 from bitward.words import beat_of, segments_of

@@ -25,7 +25,7 @@ module top (
 );
   bitward_threshold_stage #(
     .Stage({LEVELS - 1}), .Levels({LEVELS}), .Folds({FOLDS}), .Steps(15), .InBits({BITS}), .InSigned(0),
-    .Bits({BITS}), .Signed(0), .Voted({BITS}), .InitFile("thresholds.dat"), .RamStyle("logic")
+    .Bits({BITS}), .Signed(0), .Voted({BITS}), .InitFile("thresholds"), .RamStyle("distributed")
   ) i_stage (
     .ap_clk, .ap_rst_n, .search_i, .read_i(1'b0), .fold_i, .lane_i('0), .found_i, .element_i, .row_i('0),
     .differ_i(1'b0), .search_o, .read_o(), .fold_o(), .lane_o(), .found_o, .element_o(), .row_o(), .differ_o,
@@ -46,11 +46,12 @@ def voted_nets(folder: Path, copy: str) -> tuple[int, int]:
     """(different nets that the synthesised stage's voter takes, its LUT3s), the copies' module having this text."""
     for name in FILES:
         (folder / name).write_text((RTL / name).read_text())
-    (folder / "bitward_threshold_copy.sv").write_text(copy)
+    in_logic = copy.replace('ram_style = "distributed"', 'ram_style = "logic"')  # a ROM that Yosys makes of LUTs
+    (folder / "bitward_threshold_copy.sv").write_text(in_logic)
     (folder / "top.sv").write_text(TOP)
     draw = random.Random(0)
-    rows = [draw.getrandbits(BITS) for _ in range(FOLDS << LEVELS)]
-    (folder / "thresholds.dat").write_text("".join(f"{row | row << BITS | row << 2 * BITS:06x}\n" for row in rows))
+    rows = [draw.getrandbits(BITS) for _ in range(FOLDS << LEVELS - 1)]
+    (folder / f"thresholds_{LEVELS - 1}_0.dat").write_text("".join(f"{row:02x}\n" for row in rows))
     yosys(SCRIPT, folder, folder / "log", 120)
     modules = json.loads((folder / "netlist.json").read_text())["modules"]
     cells = [cell for module in modules.values() for cell in module["cells"].values()]

@@ -38,9 +38,13 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
         return lower(model)
 
 
+def graph(lowered: Lowered, cycles: int, overrides: dict | None = None) -> ModelWrapper:
+    return fold_graph(lowered, {}, cycles, overrides, "block")
+
+
 def folded(lowered: Lowered, cycles: int, overrides: dict | None = None) -> list:
     """The nodes of the folded graph as FINN's operators."""
-    return [getCustomOp(node) for node in fold_graph(lowered, {}, cycles, overrides, "block").graph.node]
+    return [getCustomOp(node) for node in graph(lowered, cycles, overrides).graph.node]
 
 
 def matrix_units(ops: list) -> list:
@@ -92,8 +96,10 @@ def test_one_cycle_folds_everything_out(lowered):
 
 
 def test_an_override_wins_by_the_layers_name(lowered):
-    first, second, third = matrix_units(folded(lowered, 10**9, {"conv2": {"PE": 3, "SIMD": 8, "ram_style": "ultra"}}))
-    assert [second.get_nodeattr(name) for name in ("PE", "SIMD", "ram_style")] == [3, 8, "ultra"]
+    first, second, third = matrix_units(
+        folded(lowered, 10**9, {"conv2": {"PE": 3, "SIMD": 8, "ram_style": "distributed"}})
+    )
+    assert [second.get_nodeattr(name) for name in ("PE", "SIMD", "ram_style")] == [3, 8, "distributed"]
     assert [first.get_nodeattr("PE"), third.get_nodeattr("PE"), third.get_nodeattr("ram_style")] == [1, 1, "block"]
 
 
@@ -101,7 +107,7 @@ def test_an_override_wins_by_the_layers_name(lowered):
     ("overrides", "sentence"),
     [
         ({"conv3": {"PE": 1}}, "^folding must name a layer or node .*, got 'conv3'; did you mean 'conv"),
-        ({"conv1": {"PES": 1}}, "^folding of conv1 must set attributes of its node, got 'PES'; did you mean 'PE'"),
+        ({"conv1": {"PES": 1}}, "^folding of conv1 must set what its node lets choose, got 'PES'; did you mean 'PE'"),
         ({"conv1": {"PE": 3}}, "^folding of conv1: PE must be one of 1, 2, 4, got 3"),
         (
             {"fc": {"SIMD": 9}},
@@ -114,6 +120,15 @@ def test_an_override_wins_by_the_layers_name(lowered):
             {"ConvolutionInputGenerator_rtl_1": {"SIMD": 3}},
             "^folding of ConvolutionInputGenerator_rtl_1 must divide its channels, got {'SIMD': 3}",
         ),
+        (
+            {"conv1": {"ram_style": "ultra"}},
+            "^folding of conv1: ram_style must not be 'ultra' for parameters, got it: ",
+        ),
+        (
+            {"conv1.threshold": {"ram_style": "logic"}},
+            r"^folding of conv1\.threshold: ram_style must be one of auto, block, distributed, got 'logic'",
+        ),
+        ({"conv1": {"resType": "lut"}}, "^folding of conv1 must set what its node lets choose, got 'resType'; "),
         ({"fc": None}, "^folding of fc must map attributes to values, .*got None"),
     ],
 )
@@ -132,9 +147,15 @@ def test_a_memory_or_a_node_can_be_named_too(lowered):
 def test_a_folding_as_it_was_applied_folds_the_same(lowered):
     """What build.json records, queue depths included, is a configuration: a build from it is the same build."""
     given = {"conv2": {"PE": 3, "ram_style": "distributed"}, "StreamingFIFO_rtl_2": {"depth": 40}}
-    first = applied(folded(lowered, 100, given))
-    assert first == applied(folded(lowered, 10**9, first)) != applied(folded(lowered, 10**9))
-    assert first["StreamingFIFO_rtl_2"] == {"depth": 40}
+    first = applied(graph(lowered, 100, given))
+    assert first == applied(graph(lowered, 10**9, first)) != applied(graph(lowered, 10**9))
+    queue = first["StreamingFIFO_rtl_2"]
+    assert queue["depth"] == 40
+    other = {"StreamingFIFO_rtl_2": {**queue, "between": queue["between"][::-1]}}
+    with pytest.raises(
+        ConfigError, match="^folding of StreamingFIFO_rtl_2 must be of the queue between .* and .*, got "
+    ):
+        graph(lowered, 100, other)
 
 
 def test_a_folding_of_a_network_with_branches_holds_for_its_hardened_twin(tmp_path):
@@ -147,7 +168,7 @@ def test_a_folding_of_a_network_with_branches_holds_for_its_hardened_twin(tmp_pa
             sides.append((found, memory_schemes(found, schemes, hardened_biases(model, options), "threshold")))
         (plain, plain_schemes), (hardened, hardened_schemes) = sides
         first = fold_graph(plain, plain_schemes, 40_000, None, "block")
-        given = applied([getCustomOp(node) for node in first.graph.node])
+        given = applied(first)
         again = fold_graph(plain, plain_schemes, 10**9, given, "block")
         twin = fold_graph(hardened, hardened_schemes, 10**9, given, "block")
     assert queues(first) == queues(again) == queues(twin)

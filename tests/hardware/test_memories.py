@@ -15,6 +15,7 @@ from bitward.formats import Int, UInt
 from bitward.hardware import memories as mem
 from bitward.hardware.addresses import address_bits, row_stride
 from bitward.hardware.boards import load_board
+from bitward.hardware.ops._stored import write_hex
 from bitward.hardware.parameters import Parameter
 from bitward.hardware.specialise import RTL_DOMAIN
 from bitward.hardware.stitch import Window
@@ -176,9 +177,9 @@ def test_values_are_scaled_where_all_words_have_one_scale():
 
 
 def test_memory_files_are_as_readmemh_takes_them(tmp_path):
-    mem.write_hex(np.array([[0x89ABCDEF, 0x1], [0x1, 0x0]], np.uint32), 36, tmp_path / "a.dat")
+    write_hex(np.array([[0x89ABCDEF, 0x1], [0x1, 0x0]], np.uint32), 36, tmp_path / "a.dat")
     assert (tmp_path / "a.dat").read_text() == "189abcdef\n000000001\n"
-    mem.write_hex(np.array([[0xA]], np.uint32), 5, tmp_path / "b.dat")
+    write_hex(np.array([[0xA]], np.uint32), 5, tmp_path / "b.dat")
     assert (tmp_path / "b.dat").read_text() == "0a\n"
 
 

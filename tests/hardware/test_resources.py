@@ -127,11 +127,17 @@ def test_the_protection_of_weights_is_changed_in_the_top_and_nowhere_else():
     top = (
         "  bitward_mvau #(.Mw(9), .WeightBits(4), .Voted(1), .Secded(0), "
         '.InitFile("a.dat"), .RamStyle("block")) i_A (\n'
+        "    .corrected_o(), .detected_o()\n  );\n"
         "  bitward_pool #(.Pe(2)) i_B (\n"
+        "endmodule\n"
     )
     changed = overridden(top, {"Voted": "WeightBits", "Secded": 0})
     assert ".Voted(4)" in changed and '.InitFile("")' in changed and '.RamStyle("block")' in changed
     assert "bitward_pool #(.Pe(2)) i_B" in changed
+    assert ".corrected_o(counted_corrected[0]), .detected_o(counted_detected[0])" in changed
+    assert "  bitward_counters #(.Num(1)) i_counted (" in changed
+    plain = overridden(top, {"Voted": 0, "Secded": 0})
+    assert ".Voted(0)" in plain and "counted" not in plain
 
 
 def test_built_in_ecc_is_counted_in_blocks_of_512_rows_of_64_bits(digits_run):

@@ -121,7 +121,7 @@ CLEAN = [
     *[("upsample", parameters) for parameters in UPSAMPLES],
     *[("dwc", {"InBits": taken, "OutBits": given}) for taken, given in ((8, 4), (3, 7), (12, 8), (36, 144), (108, 64))],
     *[("bias", parameters) for parameters in BIASES],
-    *[("threshold_copy", {"Stage": stage, "Lane": 1, "LaneBits": 1, "Stored": 48, "Low": 32}) for stage in (0, 3)],
+    *[("threshold_copy", {"Stage": 3, "Lane": 1, "Depth": depth, "InBlock": int(depth > 1)}) for depth in (1, 512)],
     *[("threshold_stage", {"Stage": stage, "Voted": voted}) for stage in (0, 3) for voted in (0, 16)],
     *[("thresholding", parameters) for parameters in THRESHOLDINGS],
     *[("pool", parameters) for parameters in POOLS],
@@ -138,7 +138,7 @@ CLEAN = [
     ("axilite_split", TWO_WINDOWS),
 ]
 REFUSED = [
-    ("threshold_copy", {"Low": 1}, "threshold_copy: a copy must lie in a row, got bits 1..16 of 16, stage 0 of 4"),
+    ("threshold_copy", {"Depth": 0}, "threshold_copy: Depth and Bits must be at least 1, got 0 and 16"),
     ("bias", {"Pe": 4}, "bitward_bias: Pe must divide Channels, got Channels=2 Pe=4"),
     ("bias", {"OutBits": 0}, "bitward_bias: widths must be at least 1, got InBits=16 BiasBits=8 OutBits=0"),
     ("thresholding", {"Steps": 0}, "bitward_thresholding: Pe, Folds, .* at least 1, got 1, 1, 0, 16, 16"),

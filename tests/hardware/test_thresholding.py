@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from node_bench import PART, hardware_op
 from rtl_bench import Bench
-from stored_bench import AXILITE, RTL, StoredBench, init_file, packed, unpacked
+from stored_bench import AXILITE, RTL, StoredBench, packed, unpacked
 
 from bitward.engine.datatypes import IntegerType
 from bitward.engine.ops.stored_thresholding import StoredThresholding
@@ -69,7 +69,7 @@ class Unit:
             Axis(self.steps, 1, 1),
         )
         width = self.layout.width
-        hardware = Hardware(self.folds << index + lane, width, 1, "auto", 0, 4 * self.layout.segments, axes, (), 0)
+        hardware = Hardware(self.folds << index + lane, width, 1, "mixed", 0, 4 * self.layout.segments, axes, (), 0)
         form = Int(self.threshold.bits) if self.threshold.signed else UInt(self.threshold.bits)
         return Memory("a.threshold", "a", "t", "threshold", (self.lists, self.steps), form, self.scheme, hardware)
 
@@ -87,6 +87,24 @@ class Unit:
 
     def image(self, lists):
         return self.memory().image((lists & (1 << self.threshold.bits) - 1).astype(np.uint64))
+
+    def write(self, folder, image):
+        """The files of the arrays: of each stage and lane, list by list, the thresholds whose index ends as it asks."""
+        folder.mkdir(parents=True, exist_ok=True)
+        levels, lane_bits = self.steps.bit_length(), (self.pe - 1).bit_length()
+        plain = self.layout.decode(image)[:, 0].tolist()
+        for stage in range(levels):
+            ending = "0" + "1" * (levels - 1 - stage)
+            for lane in range(self.pe):
+                held = [
+                    plain[(fold << lane_bits | lane) << levels | index]
+                    for fold in range(self.folds)
+                    for index in range(1 << levels)
+                    if f"{index:0{levels}b}".endswith(ending)
+                ]
+                lines = "".join(f"{word:x}\n" for word in held)
+                (folder / f"thresholds_{stage}_{lane}.dat").write_text(lines)
+        return f'"{folder / "thresholds"}"'
 
     def elements(self, rng, pixels):
         """Elements as (pixels, channels), the extremes among them."""
@@ -125,7 +143,7 @@ def bench(tmp_path_factory, verilated_runtime):
 
     def make(unit, image):
         folder = root / str(next(count))
-        init = init_file(folder, image, unit.layout.width)
+        init = unit.write(folder, image)
         files = [AXILITE, *(RTL / f"{file}.sv" for file in FILES)]
         model = Bench(folder, verilated_runtime, files, "bitward_thresholding", {**unit.parameters, "InitFile": init})
         return StoredBench(model, unit.layout)
@@ -292,7 +310,7 @@ def test_the_back_end_lays_memory_out_and_instantiates_as_the_module_does(unit):
     assert (op.layout(), op.lanes(), op.read_ahead()) == (unit.layout, 1, 0)
     assert op.parameters(PART) == {
         **{name: str(value).strip('"') if name == "RamStyle" else value for name, value in unit.parameters.items()},
-        "InitFile": "a.threshold.dat",
+        "InitFile": "a.threshold",
     }
     assert unit.pe in op.foldings(thresholds)["PE"]
     assert op.rows_per_image() == 6 * unit.channels // unit.pe == op.get_exp_cycles()

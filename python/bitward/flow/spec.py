@@ -44,7 +44,7 @@ class Build(_Section):
     target_fps: float = Field(100_000.0, gt=0)
     clk_mhz: float = Field(200.0, gt=0)
     board: str = "virtual"
-    ram_style: Literal["block", "ultra", "distributed"] = "block"
+    ram_style: Literal["block", "distributed", "auto"] = "block"
     folding: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

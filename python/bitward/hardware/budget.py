@@ -98,7 +98,7 @@ def choose_ram_styles(model: Any, given: Container[str] = ()) -> Any:
 
     for node in model.graph.node:
         op = getCustomOp(node)
-        if node.name in given:
+        if node.name in given and op.get_nodeattr("ram_style") != "auto":
             continue
         if node.op_type == "ConvolutionInputGenerator_rtl":
             bits = op.get_nodeattr("SIMD") * op.get_input_datatype(0).bitwidth()

@@ -10,6 +10,7 @@ from typing import Literal
 
 RamStyle = Literal["srl", "distributed", "block", "ultra"]
 
+BLOCK_ROWS = 512  # from here on, arrays of thresholds are block RAM (bitward_threshold_stage)
 RAMB18_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))  # simple dual port
 URAM_SHAPE = (4096, 72)
 SRL_BEATS = 32  # of one bit in a LUT

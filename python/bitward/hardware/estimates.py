@@ -15,7 +15,6 @@ from bitward.hardware import costs
 
 Resources = dict[str, float]
 KINDS = ("lut", "ff", "bram36", "uram", "dsp")
-BLOCK_ROWS = 512  # from here on, arrays of thresholds are block RAM (bitward_thresholding)
 _DSP_A_BITS = 27  # of DSP48E2's wide factor, which holds the weights of several outputs
 _STREAM_LUTS, _STREAM_FFS = 0.9, 1.2  # a bit of a node's streams
 _MAC_LUTS, _MAC_FFS = 10.0, 12.0  # a lane of a matrix unit, beside its DSP slice: sums of lanes and of overflows
@@ -87,7 +86,7 @@ def _thresholds(op: Any) -> Resources:
     for stage in range(op.index_bits()):
         rows = op.folds() << stage
         style = op.get_nodeattr("ram_style")
-        style = ("block" if rows >= BLOCK_ROWS else "distributed") if style == "auto" else style
+        style = ("block" if rows >= costs.BLOCK_ROWS else "distributed") if style == "auto" else style
         memory = _memory(rows, scheme.bits, style)
         parts.append({kind: copies * pe * count for kind, count in memory.items()})
         parts.append({"lut": pe * _SEARCH_LUTS * (bits + scheme.voted), "ff": pe * 2.0 * (bits + scheme.bits * copies)})

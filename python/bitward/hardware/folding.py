@@ -18,6 +18,7 @@ from bitward.hardware.estimates import in_luts, node_resources
 
 SLOWEST_CYCLES = 2**40  # an image in hours: a target below that asks for the smallest design as well
 IN_TURN = ("Pool_rtl", "StoredVVAU_rtl")  # take a window's taps for some channels, then for the next ones
+CHOSEN = ("PE", "SIMD", "ram_style", "parallel_window")  # attributes that a folding configuration may set
 MAX_WEIGHT_BEAT_BITS = 4096  # one memory row; wider rows cost more block RAM ports than the K26 has
 
 
@@ -85,6 +86,7 @@ def set_folding(
             _match_window_generator(model, node)
         if node.op_type == "StoredMVAU_rtl":
             _widen_window_generator(model, node, cycles)
+    _still(model, named, overrides or {})
     return model
 
 
@@ -171,17 +173,43 @@ def _override(
             raise ConfigError(f'folding of {name} must map attributes to values, as {{"PE": 2}}, got {attributes!r}.')
         op = getCustomOp(nodes[name])
         for key, value in attributes.items():
-            known = op.get_nodeattr_types()
-            if key not in known:
-                raise ConfigError(
-                    f"folding of {name} must set attributes of its node, got {key!r}; {nearest(key, known)}"
-                )
-            kind = type(op.get_nodeattr(key))
-            if type(value) is not kind:
-                raise ConfigError(f"folding of {name}: {key} must be of type {kind.__name__}, got {value!r}.")
-            op.set_nodeattr(key, value)
+            _set(op, name, key, value)
         if nodes[name].name not in units:  # those are checked against their choices
             _check_channels(name, op, attributes)
+
+
+def _set(op: Any, name: str, key: str, value: Any) -> None:
+    """The attribute has the value that is asked for; ConfigError where it is none that folding can choose."""
+    known = [each for each in CHOSEN if each in op.get_nodeattr_types()]
+    if key not in known:
+        raise ConfigError(f"folding of {name} must set what its node lets choose, got {key!r}; {nearest(key, known)}")
+    kind = type(op.get_nodeattr(key))
+    if type(value) is not kind:
+        raise ConfigError(f"folding of {name}: {key} must be of type {kind.__name__}, got {value!r}.")
+    if key == "ram_style" and value == "ultra" and op.onnx_node.op_type.startswith("Stored"):
+        raise ConfigError(
+            f"folding of {name}: ram_style must not be 'ultra' for parameters, got it: no bitstream holds what lies in "
+            "UltraRAM at the start; take 'block' or 'distributed'."
+        )
+    allowed = op.get_nodeattr_types()[key][3:]
+    if allowed and value not in allowed[0]:
+        raise ConfigError(f"folding of {name}: {key} must be one of {', '.join(sorted(allowed[0]))}, got {value!r}.")
+    op.set_nodeattr(key, value)
+
+
+def _still(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    """What was asked for is what the nodes have, also where a window generator must go by the node behind it."""
+    from qonnx.custom_op.registry import getCustomOp
+
+    nodes = {**{node.name: node for node in model.graph.node}, **named}
+    for name, attributes in overrides.items():
+        for key, value in attributes.items():
+            got = getCustomOp(nodes[name]).get_nodeattr(key)
+            if got != value:
+                raise ConfigError(
+                    f"folding of {name}: {key} must go with the node behind it, which asks for {got}, got {value}: "
+                    "fold that one, or leave this out."
+                )
 
 
 def _check_channels(name: str, op: Any, attributes: Mapping[str, Any]) -> None:

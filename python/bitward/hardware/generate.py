@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from bitward.errors import ConfigError
 from bitward.hardware import memories as mem
 from bitward.hardware.budget import choose_ram_styles
-from bitward.hardware.fifos import QUEUE, insert_fifos, safe_depths, set_depths
-from bitward.hardware.folding import Choices, set_folding
+from bitward.hardware.fifos import QUEUE, insert_fifos, queues, safe_depths, set_depths
+from bitward.hardware.folding import CHOSEN, Choices, set_folding
 from bitward.hardware.lowering import Lowered
 from bitward.hardware.specialise import specialise
 from bitward.hardware.stitch import Link, Node, Stream, Window, windows
@@ -68,21 +68,30 @@ def fold_graph(
     for op in stored_ops(model):
         _store(op, lowered, schemes, ram_style)
     given = {name: values for name, values in (overrides or {}).items() if values or name != DEFAULTS}
-    depths = {name: _depth(name, given.pop(name)) for name in list(given) if name.startswith(QUEUE)}
+    found = {name: _queue(name, given.pop(name)) for name in list(given) if name.startswith(QUEUE)}
     units = {op.onnx_node.name: _choices(op, lowered) for op in stored_ops(model)}
     model = set_folding(model, units, cycles, given)
     choose_ram_styles(model, {name for name, values in given.items() if "ram_style" in values})
     model = specialise(model.transform(InsertDWC()), lowered.parameters)
     model = insert_fifos(_name_streams(model))
-    return set_depths(model, {**safe_depths(model), **depths})
+    ends = {queue.name: [queue.producer, queue.consumer] for queue in queues(model)}
+    for name, values in found.items():
+        between = values.get("between", ends.get(name))
+        if name in ends and between != ends[name]:
+            raise ConfigError(
+                f"folding of {name} must be of the queue between {' and '.join(ends[name])}, got the depth of one "
+                f"between {' and '.join(between)}: it is of another design; leave queues out to have them found."
+            )
+    return set_depths(model, {**safe_depths(model), **{name: values["depth"] for name, values in found.items()}})
 
 
-def _depth(name: str, values: Any) -> int:
-    """The depth that a folding configuration gives a queue."""
-    depth = values.get("depth") if isinstance(values, Mapping) and len(values) == 1 else None
-    if isinstance(depth, bool) or not isinstance(depth, int):
+def _queue(name: str, values: Any) -> dict[str, Any]:
+    """What a folding configuration gives a queue: its depth, and the nodes that it stood between when it was found."""
+    kinds = {"depth": int, "between": list}
+    is_given = isinstance(values, Mapping) and "depth" in values and set(values) <= set(kinds)
+    if not is_given or any(type(value) is not kinds[key] for key, value in values.items()):
         raise ConfigError(f'folding of {name} must give its depth, as {{"depth": 16}}, got {values!r}.')
-    return depth
+    return dict(values)
 
 
 def stored_ops(model: Any) -> Iterator[StoredModule]:
@@ -136,7 +145,7 @@ def generate(lowered: Lowered, model: Any, part: str, clk_ns: float) -> Design:
     ]
     images = mem.golden_images(memories, {name: each.values for name, each in lowered.parameters.items()})
     io, source, sink = _io(lowered, model)
-    return Design(model, nodes, placed, memories, images, io, source, sink, _folding(ops), lowered.steps)
+    return Design(model, nodes, placed, memories, images, io, source, sink, _folding(model), lowered.steps)
 
 
 def with_depths(design: Design, depths: Mapping[str, int], part: str) -> Design:
@@ -149,17 +158,22 @@ def with_depths(design: Design, depths: Mapping[str, int], part: str) -> Design:
         replace(node, parameters=ops[node.name].parameters(part)) if node.name in depths else node
         for node in design.nodes
     ]
-    return replace(design, nodes=nodes, folding=_folding(list(ops.values())))
+    return replace(design, nodes=nodes, folding=_folding(model))
 
 
-def _folding(ops: list[Any]) -> dict[str, dict[str, Any]]:
+def _folding(model: Any) -> dict[str, dict[str, Any]]:
     """FINN's folding configuration as it was applied: a build that is given it is the same build."""
+    from qonnx.custom_op.registry import getCustomOp
+
     result: dict[str, dict[str, Any]] = {DEFAULTS: {}}
-    for op in ops:
-        wanted = ("depth",) if op.onnx_node.op_type == QUEUE else ("PE", "SIMD", "ram_style", "parallel_window")
-        values = {key: op.get_nodeattr(key) for key in wanted if key in op.get_nodeattr_types()}
-        if values:
-            result[op.onnx_node.name] = {k: (np.asarray(v).tolist()) for k, v in values.items()}
+    depths = {
+        queue.name: {"depth": queue.depth, "between": [queue.producer, queue.consumer]} for queue in queues(model)
+    }
+    for node in model.graph.node:
+        op = getCustomOp(node)
+        values = {key: np.asarray(op.get_nodeattr(key)).tolist() for key in CHOSEN if key in op.get_nodeattr_types()}
+        if values := depths.get(node.name, values):
+            result[node.name] = values
     return result
 
 
@@ -209,7 +223,7 @@ def _stream(normal: Any, folded: Any, datatype: Any) -> tuple[Stream, StreamTens
 def write_memory_files(design: Design, directory: Path) -> None:
     """The initial content of every memory, as the RTL reads it, is written to the folder of RTL files."""
     for op, memory in zip(stored_ops(design.model), design.memories, strict=True):
-        mem.write_hex(design.images[memory.name], memory.width, directory / op.memory_file())
+        op.write_contents(design.images[memory.name], directory)
 
 
 def without_paths(model: Any) -> Any:

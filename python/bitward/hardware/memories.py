@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,13 +61,6 @@ def _format(parameter: Parameter) -> Format:
     if not parameter.signed:
         return UInt(parameter.bits)
     return Int(parameter.bits, float(parameter.scale.flat[0]) if parameter.scale.size == 1 else 1.0)
-
-
-def write_hex(image: NDArray[np.uint32], width: int, path: Path) -> None:
-    """A memory image is written one row a line, hexadecimal, as $readmemh takes it."""
-    digits = -(-width // 4)
-    lines = ("".join(f"{segment:08x}" for segment in row[::-1])[-digits:] for row in image)
-    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def golden_images(memories: Sequence[Memory], parameters: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:

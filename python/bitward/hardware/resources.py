@@ -129,7 +129,11 @@ def _elaborated(build_dir: Path, override: Mapping[str, int | str], work: Path, 
 
 
 def overridden(top: str, override: Mapping[str, int | str]) -> str:
-    """The top's text with these parameters of its weight memories set; they start empty, as their width differs."""
+    """The top's text with these parameters of its weight memories set; they start empty, as their width differs.
+
+    Where that makes copies or check bits, the pulses of each memory go to counters, as in a build that has them.
+    """
+    counted: list[str] = []
 
     def edited(match: re.Match[str]) -> str:
         values = dict(re.findall(r'\.(\w+)\(("[^"]*"|[^()]*)\)', match[2]))
@@ -137,9 +141,30 @@ def overridden(top: str, override: Mapping[str, int | str]) -> str:
             values[name] = values[value] if isinstance(value, str) else str(value)
         values["InitFile"] = '""'
         inside = ", ".join(f".{name}({value})" for name, value in values.items())
-        return f"{match[1]} #({inside}) i_"
+        head, body = f"{match[1]} #({inside}) i_", match[3]
+        if any(values.get(name, "0") != "0" for name in ("Voted", "Secded")) and ".corrected_o()" in body:
+            for pulse in ("corrected", "detected"):
+                body = body.replace(f".{pulse}_o()", f".{pulse}_o(counted_{pulse}[{len(counted)}])")
+            counted.append(head)
+        return head + body
 
-    return re.sub(r"^(  bitward_(?:mvau|vvau)) #\((.*)\) i_", edited, top, flags=re.MULTILINE)
+    text = re.sub(r"^(  bitward_(?:mvau|vvau)) #\((.*)\) i_((?:.|\n)*?\n  \);\n)", edited, top, flags=re.MULTILINE)
+    return text.replace("endmodule", f"{_counters(len(counted))}endmodule") if counted else text
+
+
+def _counters(count: int) -> str:
+    """Counters of so many memories, their AXI-Lite port on wires of its own."""
+    bits = (8 * count - 1).bit_length()
+    widths = {"AWADDR": bits, "WDATA": 32, "BRESP": 2, "ARADDR": bits, "RDATA": 32, "RRESP": 2}
+    names = ("AWVALID", "AWREADY", "AWADDR", "WVALID", "WREADY", "WDATA", "BVALID", "BREADY", "BRESP", "ARVALID",
+             "ARREADY", "ARADDR", "RVALID", "RREADY", "RDATA", "RRESP")  # fmt: skip
+    wires = "".join(f"  wire [{widths.get(name, 1) - 1}:0] counted_{name};\n" for name in names)
+    ports = ", ".join(f".s_axilite_{name}(counted_{name})" for name in names)
+    return (
+        f"{wires}  wire [{count - 1}:0] counted_corrected, counted_detected;\n"
+        f"  bitward_counters #(.Num({count})) i_counted (.ap_clk, .ap_rst_n, {ports},\n"
+        "    .corrected_i(counted_corrected), .detected_i(counted_detected));\n"
+    )
 
 
 def _synthesised(units: Sequence[Unit], work: Path, log: Path, progress: Progress | None) -> dict[str, Counts]:

@@ -308,6 +308,21 @@ def cut_off(graph: Graph) -> str:
     return graph.node("Cast", ["m"], "t", to=7)
 
 
+def half_precision(graph: Graph) -> str:
+    return graph.node("Cast", ["image"], "t", to=10)
+
+
+def wrapped(graph: Graph) -> str:
+    graph.weights("w", (4, 4, 3, 3), 4, 1.0)
+    graph.node("Conv", ["image", "w"], "y", kernel_shape=[3, 3])
+    return graph.node("Cast", ["y"], "t", to=3)
+
+
+def other_shape(graph: Graph) -> str:
+    graph.weights("w", (4, 2, 3, 3), 4, 0.1)
+    return graph.node("ConvTranspose", ["image", "w"], "t", kernel_shape=[3, 3], strides=[2, 2], output_shape=[8, 8])
+
+
 def softmax(graph: Graph) -> str:
     return graph.node("Softmax", [conv(graph)], "s", axis=1)
 
@@ -389,7 +404,11 @@ REFUSED: dict[Callable[[Graph], str], str] = {
     negative_scale: "node Quant_q (Quant) must have scales above 0, got -0.5: ",
     bipolar: "node BipolarQuant_b (BipolarQuant) must be a quantizer of 2 to 8 bits, got a bipolar one: ",
     truncated: "node Trunc_t (Trunc) must have zero point 0, got 2: ",
-    cut_off: "node Cast_t (Cast) must cast to floats, got a cast that cuts fractions off: ",
+    cut_off: "node Cast_t (Cast) must cast to FLOAT or DOUBLE, got INT64, which rounds: ",
+    half_precision: "node Cast_t (Cast) must cast to FLOAT or DOUBLE, got FLOAT16, which rounds: ",
+    wrapped: "node Cast_t (Cast) must cast to a type that holds -",
+    other_shape: "node ConvTranspose_t (ConvTranspose) must give 169 positions of 2 channels, got a result of shape "
+    "[1, 2, 8, 8] in the graph: ",
     softmax: "node Softmax_s (Softmax) has no RTL: bitward lowers Add, ArgMax, AveragePool, BatchNormalization, ",
     unquantized_output: "node Relu_r (Relu) must stand before a quantizer to become thresholds, got it at the graph's ",
     unsigned_weights: "layer Conv_c must have signed weights, got unsigned ones: ",

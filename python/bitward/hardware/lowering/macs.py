@@ -91,6 +91,7 @@ def finish(
     walk: Walk, mac: Mac, op: str, inputs: list[str], shape: tuple[int, ...], rows: int, axes: str, **attributes: Any
 ) -> str:
     """The unit `op` and its bias are emitted, the node's output has its value; returns what was done."""
+    _check_shape(walk, mac, shape, axes)
     low, high = mac.range(rows)
     kind = smallest(low, high, signed=True)
     tensor = walk.emit(
@@ -114,6 +115,18 @@ def finish(
     value, bias = _biased(walk, mac, value)
     walk.set(mac.node.output[0], value)
     return done + bias
+
+
+def _check_shape(walk: Walk, mac: Mac, shape: tuple[int, ...], axes: str) -> None:
+    """What the unit gives is what QONNX says that the node gives: no attribute was overlooked."""
+    expected = walk.model.get_tensor_shape(mac.node.output[0])
+    count = shape[-1], int(np.prod(shape[:-1]))
+    channel = axes.index("C") if "C" in axes else -1
+    if expected and (expected[channel], int(np.prod(expected)) // expected[channel]) != count:
+        raise ModelError(
+            f"{where(mac.node)} must give {count[1]} positions of {count[0]} channels, got a result of shape "
+            f"{list(expected)} in the graph: leave out attributes (output_shape, auto_pad) that say otherwise."
+        )
 
 
 def _biased(walk: Walk, mac: Mac, value: Value) -> tuple[Value, str]:

@@ -6,7 +6,11 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from math import prod
+from pathlib import Path
 from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitward.errors import ManifestError
 from bitward.hardware.addresses import address_bits
@@ -14,12 +18,12 @@ from bitward.hardware.ops._module import RtlModule
 from bitward.hardware.parameters import Digits, Parameter
 from bitward.indexmap import Axis, split_axes
 from bitward.layout import BeatLayout
+from bitward.memory import RamStyle as Style
 from bitward.schemes import Plain, Scheme, scheme_from_dict
 
 PREFETCH_ROWS = 8  # FINN's memstream reads ahead this far; what it holds is stale after a write
 DECODER_ROWS = 1  # and the register behind a voter or decoder holds one more
 
-RamStyle = Literal["auto", "block", "distributed", "ultra"]
 Axes = tuple[tuple[Axis, ...], tuple[Axis, ...]]
 
 
@@ -78,8 +82,12 @@ class StoredModule(RtlModule):
         return str(self.onnx_node.input[1])
 
     def memory_file(self) -> str:
-        """Name of the file with the memory's initial content."""
+        """Name of the file with the memory's initial content, as its module takes it."""
         return f"{self.memory_name()}.dat"
+
+    def write_contents(self, image: NDArray[np.uint32], folder: Path) -> None:
+        """The memory's initial content, `image`, is in the folder, as its module reads it."""
+        write_hex(image, self.layout().width, folder / self.memory_file())
 
     def address_bits(self) -> int:
         """Width of the memory's AXI-Lite address."""
@@ -90,9 +98,9 @@ class StoredModule(RtlModule):
         scheme = self.scheme()
         return PREFETCH_ROWS + (DECODER_ROWS if scheme.voted or scheme.check_bits else 0)
 
-    def ram_style(self) -> RamStyle:
+    def ram_style(self) -> Style:
         """What the memory is made of."""
-        style: RamStyle = self.get_nodeattr("ram_style")
+        style: Style = self.get_nodeattr("ram_style")
         return style
 
     def storage(self) -> dict[str, int | str]:
@@ -105,6 +113,13 @@ class StoredModule(RtlModule):
             "InitFile": self.memory_file(),
             "RamStyle": self.get_nodeattr("ram_style"),
         }
+
+
+def write_hex(image: NDArray[np.uint32], width: int, path: Path) -> None:
+    """A memory image is written one row a line, hexadecimal, as $readmemh takes it."""
+    digits = -(-width // 4)
+    lines = ("".join(f"{segment:08x}" for segment in row[::-1])[-digits:] for row in image)
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def lane_counts(digits: Digits) -> list[int]:

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from finn.custom_op.fpgadataflow.rtl import register_custom_op
 from finn.custom_op.fpgadataflow.thresholding import Thresholding
 
+from numpy.typing import NDArray
+
 from bitward.errors import ModelError
+from bitward.hardware.costs import BLOCK_ROWS
 from bitward.hardware.ops._folding import where
 from bitward.hardware.ops._module import Parameter
-from bitward.hardware.ops._stored import Axes, StoredModule, lane_counts
+from bitward.hardware.ops._stored import Axes, StoredModule, lane_counts, write_hex
 from bitward.hardware.parameters import Parameter as Tensor
 from bitward.indexmap import Axis, split_axes
+from bitward.memory import RamStyle
 
 
 @register_custom_op
@@ -23,7 +29,8 @@ class StoredThresholding_rtl(StoredModule, Thresholding):  # noqa: N801 - FINN f
     A row of the memory is one threshold of one lane, {channel fold, lane, index}, lane and index of whole bits. The
     search reads them one by one at addresses of its own, so every lane and stage has its own array, and one list for
     all channels (attribute `lists` = 1) stands once a lane. `ram_style` "auto" makes arrays of 512 rows and more block
-    RAM and the others distributed: a list is cut by stages, and most arrays would leave a block RAM all but empty.
+    RAM and the others distributed: a list is cut by stages, lanes and copies, and most of these arrays would leave a
+    block RAM all but empty (a search of 15 thresholds in 4 lanes and 3 copies has 48 of them).
     """
 
     module = "bitward_thresholding"
@@ -82,6 +89,29 @@ class StoredThresholding_rtl(StoredModule, Thresholding):  # noqa: N801 - FINN f
     def foldings(cls, parameter: Tensor) -> dict[str, list[int]]:
         """Channels a beat; a list's thresholds are searched, not folded."""
         return {"PE": lane_counts(parameter.columns)}
+
+    def memory_file(self) -> str:
+        """The stem of the names of the files, one a stage of the search and lane."""
+        return self.memory_name()
+
+    def write_contents(self, image: NDArray[np.uint32], folder: Path) -> None:
+        """Each array's content, the plain thresholds of its stage and lane, is in a file of its own."""
+        layout, levels = self.layout(), self.index_bits()
+        words = layout.decode(image[:, : layout.segments])[:, 0]
+        folds = words.reshape(self.folds(), 1 << self.lane_bits(), 1 << levels)
+        for stage in range(levels):
+            places = (np.arange(1 << stage) << levels - stage) + (1 << levels - 1 - stage) - 1
+            for lane in range(self.get_nodeattr("PE")):
+                held = folds[:, lane, places].reshape(-1).astype("<u8").view("<u4").reshape(-1, 2)
+                write_hex(held, layout.scheme.bits, folder / f"{self.memory_file()}_{stage}_{lane}.dat")
+
+    def ram_style(self) -> RamStyle:
+        """What the arrays are made of; "mixed" where they differ."""
+        style: str = self.get_nodeattr("ram_style")
+        if style != "auto":
+            return "block" if style == "block" else "distributed"
+        deep = {self.folds() << stage >= BLOCK_ROWS for stage in range(self.index_bits())}
+        return "mixed" if len(deep) == 2 else "block" if True in deep else "distributed"
 
     def rows_per_image(self) -> int:
         """Beats: a search reads rows anew for each."""

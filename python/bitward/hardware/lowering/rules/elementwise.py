@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from bitward.errors import ModelError
 from bitward.hardware.lowering.rule import lowers
@@ -79,11 +79,24 @@ def identity(walk: Walk, node: Any) -> str:
 
 @lowers("Cast")
 def cast(walk: Walk, node: Any) -> str:
-    """Nothing: floats stay floats, and integers are integers already."""
+    """Nothing: floats of 32 bits and more stay what they are, and integers that a type holds do too."""
     value = walk.value(node)
-    is_float = walk.attribute(node, "to") in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
-    if not is_float and (value.pending or np.any(value.scale != 1)):
-        raise ModelError(f"{where(node)} must cast to floats, got a cast that cuts fractions off: use a quantizer.")
+    to = walk.attribute(node, "to")
+    if to in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        walk.set(node.output[0], value)
+        return "nothing to do"
+    kind = helper.tensor_dtype_to_np_dtype(to)
+    if kind.kind not in "iu" or value.pending or np.any(value.scale != 1):
+        raise ModelError(
+            f"{where(node)} must cast to FLOAT or DOUBLE, got {TensorProto.DataType.Name(to)}, which rounds: use a "
+            "quantizer."
+        )
+    limits = np.iinfo(kind)
+    if value.low < limits.min or value.high > limits.max:
+        raise ModelError(
+            f"{where(node)} must cast to a type that holds {value.low} to {value.high}, got "
+            f"{TensorProto.DataType.Name(to)}: use a wider one."
+        )
     walk.set(node.output[0], value)
     return "nothing to do"
 
