@@ -9,7 +9,7 @@ import pytest
 
 from bitward.errors import ToolError
 from bitward.hardware import mutants, proofs
-from bitward.hardware.proofs import check, check_code, theorems
+from bitward.hardware.proofs import check, check_code, digests, theorems
 from bitward.hardware.theorems import WIDTHS, decoded_path, read_path, search_stage, votes
 from bitward.layout import BeatLayout
 from bitward.schemes import Secded, Tmr
@@ -112,6 +112,7 @@ def test_the_tables_written_last_hold_nothing_that_must_not_be(name):
     if name == "MUTANTS.md":
         assert int(text.split("| all | ")[1].split(" |")[0]) >= 200
     else:
+        assert f"Proven of these files: {digests()}." in text, "RTL has changed since: make proofs"
         rows = [line.split(" | ") for line in text.splitlines() if line.endswith(" s |")]
         assert {row[0].removeprefix("| ") for row in rows} >= {theorem.name for theorem in theorems()}
         assert all(row[2] == ("refuted" if "2 upsets" in row[0] else "proven") for row in rows)

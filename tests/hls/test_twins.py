@@ -101,12 +101,17 @@ def test_widths_that_are_not_compiled_in_are_refused(voter, tmp_path):
         tools.run([voter, "2", "4", "1", tmp_path / "in", tmp_path / "out"])
 
 
-@pytest.fixture(scope="module")
-def adder(tmp_path_factory) -> Path:
+def adder_of(shape: tuple[int, ...], folder: Path) -> Path:
     """The testbench of the triplicated bias."""
     names = ("CHANNELS", "LANES", "ACC_BITS", "BIAS_BITS", "SUM_BITS")
-    defines = [f"-D{name}={value}" for name, value in zip(names, ADD, strict=True)]
-    return compiled("bias_tmr_tb.cpp", tmp_path_factory.mktemp("hls") / "bias_tmr_tb", *defines)
+    defines = [f"-D{name}={value}" for name, value in zip(names, shape, strict=True)]
+    return compiled("bias_tmr_tb.cpp", folder / "bias_tmr_tb", *defines)
+
+
+@pytest.fixture(scope="module")
+def adder(tmp_path_factory) -> Path:
+    """The testbench at the widths of `ADD`."""
+    return adder_of(ADD, tmp_path_factory.mktemp("hls"))
 
 
 def packed(integers: np.ndarray, bits: int) -> np.ndarray:
@@ -117,9 +122,11 @@ def packed(integers: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(rows, axis=1, bitorder="little").view("<u4")
 
 
-def add(program: Path, folder: Path, memory: np.ndarray, accumulators: np.ndarray) -> tuple[np.ndarray, int]:
+def add(
+    program: Path, folder: Path, memory: np.ndarray, accumulators: np.ndarray, shape: tuple[int, ...] = ADD
+) -> tuple[np.ndarray, int]:
     """The sums, shape (rows, channels), and how often copies disagreed."""
-    channels, lanes, acc_bits, _, sum_bits = ADD
+    channels, lanes, acc_bits, _, sum_bits = shape
     files = [folder / name for name in ("memory.bin", "in.bin", "out.bin")]
     memory.astype("<u4").tofile(files[0])
     packed(accumulators.reshape(-1, lanes), acc_bits).tofile(files[1])
@@ -162,6 +169,29 @@ def test_sums_are_those_of_the_biases_that_the_scheme_reads(adder, tmp_path, bia
         upset[1, bit // 32] ^= np.uint32(1 << bit % 32)
         sums, disagreed = add(adder, tmp_path, upset, given)
         assert np.array_equal(sums, given + biases) and disagreed == len(given), bit
+
+
+WIDTHS = [
+    pytest.param(bits, marks=[] if bits in (7, 13) else [pytest.mark.slow]) for bits in (*range(2, 14), 15, 18)
+]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_every_bias_is_read_with_each_single_upset(tmp_path, bits):
+    """A channel for every bias of that width, all of them upset in the same bit at once."""
+    shape = (1 << bits, 1, bits, bits, bits + 1)
+    program = adder_of(shape, tmp_path)
+    biases = np.arange(1 << bits) - (1 << bits - 1)
+    layout = BeatLayout(Tmr(bits, bits), 1)
+    memory = layout.encode((biases & (1 << bits) - 1).astype(np.uint64)[:, None])
+    given = np.random.default_rng(bits).integers(-(1 << bits - 1), 1 << bits - 1, (1, 1 << bits))
+    for bit in (None, *layout.position[0].tolist()):
+        upset = memory.copy()
+        if bit is not None:
+            upset[:, bit // 32] ^= np.uint32(1 << bit % 32)
+        sums, disagreed = add(program, tmp_path, upset, given, shape)
+        assert np.array_equal(sums, given + biases)
+        assert disagreed == (0 if bit is None else 1 << bits)
 
 
 def test_any_memory_is_read_as_the_scheme_reads_it(adder, tmp_path):

@@ -7,6 +7,7 @@ claims about one moment. `python -m bitward.hardware.proofs FOLDER` writes FOLDE
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from bitward.hardware.theorems import (
     DEPTH,
     DIRECT_CODE_BITS,
     LANES,
+    SEARCHED,
     WIDER,
     WIDTHS,
     Theorem,
@@ -77,9 +79,13 @@ _HEAD = """\
 # Proofs
 
 Written by `make proofs`. Votes are named LANESxBITSvVOTED. What is proven for all time (read paths, search stages) has
-words of 2 to 8 bits and memories reduced to {depth} rows (a stage: 4), which start at 0; AXI-Lite traffic, resets and
-stalls are free. SEC-DED read paths wider than {bits} bits are proven in two steps, decoded path and code. Theorems with
-two upsets are controls: they must be refuted.
+memories reduced to {depth} rows (a stage: 4), which start at 0; AXI-Lite traffic, resets and stalls are free. Votes,
+codes and lanes are proven as listed: lanes are samples ({lanes}), as every lane is treated alike. Stages of the search
+are proven to {searched} bits; wider thresholds rest on the votes, the read paths and simulation. Read paths wider than
+{bits} bits (SEC-DED) or 8 bits (votes) are proven in two steps: decoded path, and code or vote. Theorems with two
+upsets are controls: they must be refuted.
+
+Proven of these files: {files}.
 
 """
 
@@ -102,10 +108,12 @@ def theorems() -> Iterator[Theorem]:
             yield votes(lanes, bits, voted)
     for bits in WIDER:
         yield votes(1, bits, bits)
+        yield decoded_path(BeatLayout(Tmr(bits, bits), 1))
     for bits in WIDTHS:
         for voted in (1, bits):
             yield read_path(BeatLayout(Tmr(bits, voted), 1))
         yield decoded_path(BeatLayout(Secded(bits, 1), 1))
+    for bits in SEARCHED:
         yield search_stage(bits)
     yield read_path(BeatLayout(Tmr(4, 1), 2))
     yield decoded_path(BeatLayout(Secded(4, 8), 8))
@@ -116,6 +124,13 @@ def theorems() -> Iterator[Theorem]:
         yield read_path(BeatLayout(Tmr(bits, bits), 1), 2, False)
         yield search_stage(bits, 2, False)
     yield read_path(BeatLayout(Secded(2, 1), 1), 2, False)
+
+
+def digests() -> str:
+    """What the theorems are about: the modules' files with the beginning of their sha256."""
+    names = sorted({module for theorem in theorems() for module in theorem.modules} | {"secded"})
+    files = {f"bitward_{name}.sv": resource(f"hls/rtl/bitward_{name}.sv").read_bytes() for name in names}
+    return ", ".join(f"`{name}` {hashlib.sha256(text).hexdigest()[:12]}" for name, text in files.items())
 
 
 def check(theorem: Theorem, folder: Path, edits: Mapping[str, str] | None = None, timeout_s: float = 900.0) -> Verdict:
@@ -256,7 +271,10 @@ def main(folder: Path) -> int:
     from bitward.hardware.mutants import kill_all, reason, table
 
     verdicts = prove_all()
-    atomic_write(folder / "PROOFS.md", _HEAD.format(depth=DEPTH, bits=DIRECT_CODE_BITS) + _table(verdicts) + "\n")
+    head = _HEAD.format(
+        depth=DEPTH, bits=DIRECT_CODE_BITS, searched=max(SEARCHED), lanes=", ".join(map(str, LANES)), files=digests()
+    )
+    atomic_write(folder / "PROOFS.md", head + _table(verdicts) + "\n")
     killed = kill_all()
     atomic_write(folder / "MUTANTS.md", table(killed))
     unexplained = [mutant for mutant in killed if mutant.killed_by is None and reason(mutant) is None]

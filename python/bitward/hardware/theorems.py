@@ -16,7 +16,8 @@ from bitward.layout import BeatLayout
 from bitward.schemes import Tmr
 
 WIDTHS = range(2, 9)  # weights, biases and thresholds of these widths are proven
-WIDER = range(9, 33)  # biases and thresholds may be this wide: their votes are proven
+WIDER = range(9, 33)  # biases and thresholds may be this wide: their votes and read paths are proven
+SEARCHED = range(2, 13)  # thresholds of these widths are proven in a stage of the search; wider ones take ABC too long
 LANES = (1, 2, 3, 8)
 DEPTH = 2  # rows of the memories in proofs: reduced, as every row is treated alike
 DIRECT_CODE_BITS = 4  # up to this width a SEC-DED read path is proven against the plain one in one go
