@@ -183,6 +183,25 @@ def mixed_widths() -> Design:
     return (2, 7, 7), nn.Sequential(layers)
 
 
+def odd_widths() -> Design:
+    """W5 A6, W6 A7 signed, W7 A5 per channel: the widths that nobody takes; 2x6x6 pixels."""
+    layers = OrderedDict(
+        scale=PixelScale(),
+        quant=levels(5, signed=True),
+        conv1=conv(2, 4, bits=5),
+        bn1=norm(4),
+        act1=activation(bits=6),
+        conv2=conv(4, 3, bits=6, stride=2),
+        bn2=norm(3),
+        act2=activation("tanh", bits=7),
+        flatten=nn.Flatten(),
+        fc1=QuantLinear(27, 6, bias=True, weight_quant=weights(7, per_channel=True)),
+        act3=activation(bits=5),
+        fc2=QuantLinear(6, 3, bias=False, weight_quant=weights(5)),
+    )
+    return (2, 6, 6), nn.Sequential(layers)
+
+
 class Top1(nn.Module):
     """The index of the greatest score."""
 
@@ -214,6 +233,7 @@ DESIGNS: dict[str, Callable[[], Design]] = {
     "unet_upsample": partial(unet, "relu", transposed=False),
     "depthwise": depthwise,
     "mixed_widths": mixed_widths,
+    "odd_widths": odd_widths,
     "top1": top1,
 }
 

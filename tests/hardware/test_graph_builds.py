@@ -70,6 +70,7 @@ BUILDS = [
     pytest.param("unet_sigmoid", BuildOptions("msb", target_fps=400_000), marks=pytest.mark.slow),
     pytest.param("unet_upsample", BuildOptions("secded", target_fps=400_000), marks=pytest.mark.slow),
     pytest.param("mixed_widths", BuildOptions("msb", bias="tmr"), marks=pytest.mark.slow),
+    pytest.param("odd_widths", BuildOptions("msb"), marks=pytest.mark.slow),
     pytest.param("top1", BuildOptions("tmr", bias="tmr"), marks=pytest.mark.slow),
     pytest.param("depthwise", BuildOptions("secded", target_fps=2e6), marks=pytest.mark.slow),
     pytest.param("residual", BuildOptions("none", target_fps=2e6), marks=pytest.mark.slow),
