@@ -2,7 +2,8 @@
 
 /// FINN's matrix-vector unit twice, on the same stream: as Verilator sees it (behavioural), and as Vivado compiles it
 /// (DSP48E2 slices, here by their model). Random weights and activations with many extreme ones, random idle cycles
-/// and zeroed beats; every result must be equal. For simulation only.
+/// and zeroed beats; every result must be equal, and the dot product. `zero` comes with `en` alone, as FINN's wrapper
+/// has it: the unit obeys it without. For simulation only.
 module bitward_mvu_twins #(
   parameter int unsigned Pe         = 1,
   parameter int unsigned Simd       = 1,
@@ -15,7 +16,7 @@ module bitward_mvu_twins #(
   input  logic        ap_clk,
   input  logic        ap_rst_n,
   output logic [31:0] compared_o,          /// results of the behavioural twin
-  output logic [31:0] different_o          /// of them, those that the DSP twin did not give alike
+  output logic [31:0] different_o          /// of them, those that the DSP twin did not give alike, or that are no dot product
 );
 
   localparam int unsigned WeightWidth = Pe * Simd * WeightBits;
@@ -54,7 +55,7 @@ module bitward_mvu_twins #(
     automatic int unsigned kind = $urandom % 4;
     automatic int unsigned ends = $urandom % 4;
     en   <= go;
-    zero <= !ap_rst_n || skip;
+    zero <= !ap_rst_n || (go && skip);
     last <= ap_rst_n && !skip && beat_q == 0;
     for (int unsigned s = 0; s < Simd; s++) begin
       a[s] <= activation(ends);
@@ -63,12 +64,32 @@ module bitward_mvu_twins #(
     // A beat counts when it is taken: this cycle's `en` belongs to what was set up before.
     if (!ap_rst_n) beat_q <= Beats - 1;
     else if (go && !skip) beat_q <= beat_q == 0 ? Beats - 1 : beat_q - 1;
+  end
+
+  // The dot products of the beats taken, in the order in which they will be given.
+  logic [Pe-1:0][AccBits-1:0] expected[$], sum_q;
+  always_ff @(posedge ap_clk) begin
+    automatic logic [Pe-1:0][AccBits-1:0] sum = sum_q;
     if (!ap_rst_n) begin
+      sum_q       <= '0;
       compared_o  <= '0;
       different_o <= '0;
-    end else if (en && (vld || vld_dsp)) begin
-      compared_o  <= compared_o + 1;
-      different_o <= different_o + 32'(vld != vld_dsp || p != p_dsp);
+      expected.delete();
+    end else if (en) begin
+      if (vld || vld_dsp) begin
+        compared_o  <= compared_o + 1;
+        different_o <= different_o + 32'(vld != vld_dsp || p != p_dsp || p != expected[0]);
+      end
+      for (int unsigned i = 0; i < Pe; i++) begin
+        for (int unsigned s = 0; s < Simd; s++) begin
+          automatic int weight_value = 32'(signed'(w[i][s]));
+          automatic int act_value    = ActSigned ? 32'(signed'(a[s])) : 32'(a[s]);
+          if (!zero) sum[i] += AccBits'(weight_value * act_value);
+        end
+      end
+      sum_q <= last ? '0 : sum;
+      if (vld) void'(expected.pop_front());
+      if (last) expected.push_back(sum);
     end
   end
 
