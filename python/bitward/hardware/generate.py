@@ -76,11 +76,11 @@ def fold_graph(
     model = insert_fifos(_name_streams(model))
     ends = {queue.name: [queue.producer, queue.consumer] for queue in queues(model)}
     for name, values in found.items():
-        between = values.get("between", ends.get(name))
-        if name in ends and between != ends[name]:
+        between = values.get("between")
+        if name in ends and between not in (None, ends[name]):
             raise ConfigError(
                 f"folding of {name} must be of the queue between {' and '.join(ends[name])}, got the depth of one "
-                f"between {' and '.join(between)}: it is of another design; leave queues out to have them found."
+                f"between {' and '.join(map(str, between or ()))}: it is of another design; leave queues out to have them found."
             )
     return set_depths(model, {**safe_depths(model), **{name: values["depth"] for name, values in found.items()}})
 
