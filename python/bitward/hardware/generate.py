@@ -80,7 +80,8 @@ def fold_graph(
         if name in ends and between not in (None, ends[name]):
             raise ConfigError(
                 f"folding of {name} must be of the queue between {' and '.join(ends[name])}, got the depth of one "
-                f"between {' and '.join(map(str, between or ()))}: it is of another design; leave queues out to have them found."
+                f"between {' and '.join(map(str, between or ()))}: it is of another design; leave queues out to have "
+                "them found."
             )
     return set_depths(model, {**safe_depths(model), **{name: values["depth"] for name, values in found.items()}})
 

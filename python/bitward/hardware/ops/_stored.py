@@ -7,7 +7,7 @@ import json
 from abc import abstractmethod
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray

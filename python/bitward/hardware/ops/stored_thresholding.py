@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from finn.custom_op.fpgadataflow.rtl import register_custom_op
 from finn.custom_op.fpgadataflow.thresholding import Thresholding
-
 from numpy.typing import NDArray
 
 from bitward.errors import ModelError
