@@ -38,9 +38,18 @@ def test_a_fault_is_a_value():
     assert sorted(faults) == [Fault("a", 1, 9), Fault("a", 2, 0), Fault("b", 0, 1)]
 
 
-@pytest.mark.parametrize("fault", [Fault("conv1", 0, 0), Fault("a:b", 12, 345)])
+@pytest.mark.parametrize(
+    "fault", [Fault("conv1", 0, 0), Fault("a:b", 12, 345), Fault("c", 1, 2, "stuck0"), Fault("c=1", 1, 2, "stuck1")]
+)
 def test_a_fault_is_a_text(fault):
     assert Fault.parse(str(fault)) == fault
+
+
+@pytest.mark.parametrize("row", [0b000, 0b010, 0b111])
+def test_what_a_fault_makes_of_a_row(row):
+    bits = {kind: Fault("a", 0, 1, kind).hit(row) >> 1 & 1 for kind in ("flip", "stuck0", "stuck1")}
+    assert bits == {"flip": 1 - (row >> 1 & 1), "stuck0": 0, "stuck1": 1}
+    assert all(Fault("a", 0, 1, kind).hit(row) & 0b101 == row & 0b101 for kind in bits)
 
 
 def test_each_stratum_gets_its_number_or_all_it_has():
@@ -104,7 +113,12 @@ def test_a_bit_that_only_some_memories_have_is_drawn_there():
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: Fault.parse("conv1:3"), FormatError, r"^a fault must be memory:word:bit, got 'conv1:3';"),
+        (
+            lambda: Fault.parse("conv1:3"),
+            FormatError,
+            r"^a fault must be memory:word:bit, or memory:word:bit=0 or =1 where stuck, got 'conv1:3'; for example ",
+        ),
+        (lambda: Fault("a", 0, 0, "stuck"), FormatError, r"^a fault's kind must be one of flip, stuck0, stuck1, got "),
         (lambda: single_bit_stratified(MANIFEST, 0, 1), FormatError, r"^per_stratum must be at least 1, got 0;"),
         (lambda: single_bit_stratified(MANIFEST, 1, -1), FormatError, r"^seed must be 0 or more, got -1;"),
         (

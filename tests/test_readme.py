@@ -31,6 +31,7 @@ RUN_ELSEWHERE = {
     f"{BITWARD} run flows/digits.yaml": "digits_run",
     f"{BITWARD} run flows/digits-mlp.yaml": "mlp_run",
     f"{BITWARD} inject flows/digits.yaml --on rtl": "test_inject_by_hand",
+    f"{BITWARD} trials runs/digits/campaigns/strata-plain": "test_trials_by_hand",
     f"{BITWARD} report runs/digits": "test_report_by_hand",
 }
 
@@ -90,6 +91,11 @@ def test_report_by_hand(digits_run, tmp_path, capsys):
     assert main(["report", str(digits_run.folder), "--out", str(tmp_path / "report.html")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_trials_by_hand(digits_run, capsys):
+    assert main(["trials", str(digits_run.folder / "campaigns" / "strata-plain")]) == 0
+    assert "conv1" in capsys.readouterr().out
 
 
 def test_inject_by_hand(digits_run, capsys):

@@ -7,19 +7,22 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from report_run import IMAGES, WEIGHTS, manifest, store, trials, voted_faults, write_run
 
+from bitward.campaign import TrialStore
 from bitward.cli import main
 from bitward.errors import ConfigError, OutputError, StoreError
 from bitward.formats import Int
 from bitward.manifest import Memory
 from bitward.report import write_report
 from bitward.report.heatmap import HOT, WARM
-from bitward.report.statistics import Stratum, combine
+from bitward.report.load import Trials
+from bitward.report.statistics import Stratum, combine, strata
 from bitward.schemes import Plain
 from bitward.tools import find_tool, run
 
@@ -187,6 +190,18 @@ def test_strata_are_weighted_by_size():
     share = combine([stratum(100, 10, 10), stratum(300, 10, 0)], "outputs_changed")
     assert share.value == 0.25
     assert 0 < share.low < 0.25 < share.high < 1
+
+
+def test_a_trial_that_failed_counts_as_one_that_changed_everything(tmp_path):
+    design = manifest("plain")
+    rows = [replace(row, outputs_changed=0, top1_changed=0) for row in trials(design, voted_faults(design)[:9])]
+    failed = replace(rows[4], outputs_changed=None, top1_changed=None, outputs_sha256=None, status="failed")
+    rows[4] = replace(failed, top1_correct=None)
+    store(tmp_path / "store", rows)
+    table = TrialStore.load(tmp_path / "store").read()
+    (found,) = [stratum for stratum in strata(design, table) if stratum.tried]
+    assert (found.tried, found.outputs_changed, found.top1_changed) == (9, 1, 1)
+    assert Trials("x", table, 9, "", True).count("top1_changed") == 1
 
 
 def test_a_stratum_without_trials_leaves_the_whole_unmeasured():

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bitward.campaign.store import SCHEMA, Trial, TrialStore
-from bitward.errors import OutputError, StoreError
+from bitward.campaign import SCHEMA, Trial, TrialStore
+from bitward.errors import OtherCampaignError, OutputError, StoreError
 
 SPEC = {"flow": "digits", "seed": 1, "sampler": {"name": "single_bit", "per_stratum": 5}}
 TRIAL = Trial(0, "rtl", "conv1", "conv1", "weight", 3, 17, 12, 0, 4, 1, 3, 16, 2, 1, None, "ab" * 32)
@@ -57,7 +57,7 @@ def test_parts_carry_schema_fingerprint_and_zstd(store):
     store.append(trials(3))
     (part,) = store.directory.glob("part-*.parquet")
     metadata = pq.read_schema(part).metadata
-    assert metadata[b"bitward.schema"] == b"1"
+    assert metadata[b"bitward.schema"] == b"2"
     assert metadata[b"bitward.fingerprint"].decode() == store.fingerprint
     assert pq.read_metadata(part).row_group(0).column(0).compression == "ZSTD"
 
@@ -192,9 +192,9 @@ def test_parts_without_their_spec_are_not_adopted(store):
     [
         ("{", r"^.*/spec\.json must be JSON that bitward wrote, got Expecting"),
         ("[]", r"^.*/spec\.json must be JSON that bitward wrote, got a list: "),
-        ('{"schema": 7}', r"^.*/spec\.json must be of schema 1, got 7: read it with the bitward that wrote it$"),
+        ('{"schema": 7}', r"^.*/spec\.json must be of schema 2, got 7: read it with the bitward that wrote it$"),
         (
-            '{"schema": 1, "fingerprint": "x", "spec": {}}',
+            '{"schema": 2, "fingerprint": "x", "spec": {}}',
             r"^.*/spec\.json must carry the fingerprint of its spec, got ",
         ),
     ],
@@ -230,3 +230,13 @@ def test_a_full_or_read_only_disk_loses_nothing(store, monkeypatch, number):
     assert store.finished() == {0}
     store.append(trials(1))
     assert store.finished() == {0, 1}
+
+
+def test_a_store_of_another_schema_is_another_campaign_so_that_restart_moves_it_aside(store):
+    store.close()
+    path = store.directory / "spec.json"
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(
+        OtherCampaignError, match=r"^.*/spec\.json must be of schema 2, got 1: read it with the bitward"
+    ):
+        TrialStore.open(store.directory, SPEC)

@@ -51,7 +51,7 @@ class IndexMap:
             reach, _, _ = _walk(axes)
             if reach.max() >= count:
                 raise ManifestError(f"{what}_axes must stay below {count} {what}s, got {reach.max()}; check {axes}")
-            if len(np.unique(reach)) != len(reach):
+            if np.bincount(reach).max() > 1:
                 raise ManifestError(f"{what}_axes must reach each {what} once, got one twice; check steps of {axes}")
         index, replica = self.index[self.live], self.replica[self.live]
         if index.max() >= self.parameters:

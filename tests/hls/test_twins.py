@@ -171,9 +171,7 @@ def test_sums_are_those_of_the_biases_that_the_scheme_reads(adder, tmp_path, bia
         assert np.array_equal(sums, given + biases) and disagreed == len(given), bit
 
 
-WIDTHS = [
-    pytest.param(bits, marks=[] if bits in (7, 13) else [pytest.mark.slow]) for bits in (*range(2, 14), 15, 18)
-]
+WIDTHS = [pytest.param(bits, marks=[] if bits in (7, 13) else [pytest.mark.slow]) for bits in (*range(2, 14), 15, 18)]
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -3,6 +3,7 @@
 
     spec.json      what the campaign is, its fingerprint, and what made it
     part-*.parquet trials, one row each; written beside, synced, then renamed: whole or not there
+    images.npz     the images that faults were judged on, so that any trial can be run again anywhere
     result.json    what was found after the last trial
     lock           held while a process appends
 
@@ -15,54 +16,42 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from zipfile import BadZipFile
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bitward.campaign.plan import digest
+from bitward.campaign.trial import Trial
 from bitward.errors import OtherCampaignError, StoreError
 from bitward.tools import PARTIAL_SUFFIX, atomic_path, atomic_write, git_hash, output_directory, writing_to
 
-SCHEMA_VERSION = 1
-SPEC_FILE, RESULT_FILE, LOCK_FILE = "spec.json", "result.json", "lock"
+SCHEMA_VERSION = 2
+SPEC_FILE, RESULT_FILE, LOCK_FILE, IMAGES_FILE = "spec.json", "result.json", "lock", "images.npz"
 ANOTHER = "choose another folder, or delete this one to start again"
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One injection and what came of it. A dead bit has no parameter: its fields are None.
-
-    A check bit, shared by the parameters of its row, has none either; its `copy` is -1, `parameter_bit` its number.
-
-    `word` and `bit` are the fault's; `stored_bit`, `copy` and `parameter_bit` say what the manifest makes of it.
-    Changes count images; without labels `top1_correct` is None.
-    """
-
-    trial: int
-    target: str
-    memory: str
-    layer: str
-    role: str
-    word: int
-    bit: int
-    parameter: int | None
-    replica: int | None
-    stored_bit: int | None
-    copy: int | None
-    parameter_bit: int | None
-    images: int
-    outputs_changed: int
-    top1_changed: int
-    top1_correct: int | None
-    outputs_sha256: str  # of the integer outputs (see runner.digest): equal on targets that agree
+_TYPES = {
+    "int": pa.int64(), "str": pa.string(), "Status": pa.string(), "bool": pa.bool_(), "float": pa.float64(),
+    "tuple[str, ...]": pa.list_(pa.string()),
+}  # fmt: skip
 
 
-_TYPES = {"int": pa.int64(), "int | None": pa.int64(), "str": pa.string()}
-SCHEMA = pa.schema([pa.field(f.name, _TYPES[str(f.type)], nullable="None" in str(f.type)) for f in fields(Trial)])
+def _column(name: str, kind: str) -> pa.Field:
+    return pa.field(name, _TYPES[kind.removesuffix(" | None")], nullable=kind.endswith(" | None"))
+
+
+SCHEMA = pa.schema([_column(field.name, str(field.type)) for field in fields(Trial)])
+VERDICTS = (
+    "trial", "faults_sha256", "status", "outputs_changed", "top1_changed", "top1_correct", "outputs_sha256",
+)  # fmt: skip
 
 
 def fingerprint(spec: Mapping[str, Any]) -> str:
@@ -87,6 +76,15 @@ def _differences(was: Any, now: Any, where: str = "") -> list[str]:
         keys = sorted({*was, *now})
         return [d for k in keys for d in _differences(was.get(k), now.get(k), f"{where}.{k}" if where else k)]
     return [] if was == now else [f"{where} = {json.dumps(now)}, was {json.dumps(was)}"]
+
+
+def verdicts_sha256(table: pa.Table) -> str:
+    """The sha256 of what a campaign found, trial by trial: numbers, faults and verdicts, whatever computed them.
+
+    Times and paths are not in it: they may differ between two runs of one campaign.
+    """
+    rows = table.sort_by("trial").select(VERDICTS).to_pylist()
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
 class TrialStore:
@@ -147,7 +145,7 @@ class TrialStore:
         if not trials:
             return
         metadata = {"bitward.schema": str(SCHEMA_VERSION), "bitward.fingerprint": self.fingerprint}
-        table = pa.Table.from_pylist([asdict(trial) for trial in trials], schema=SCHEMA.with_metadata(metadata))
+        table = pa.Table.from_pylist([vars(trial) for trial in trials], schema=SCHEMA.with_metadata(metadata))
         first = min(trial.trial for trial in trials)  # names the part: a trial is stored once
         with atomic_path(self.directory / f"part-{first:08d}.parquet") as partial:
             pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
@@ -161,9 +159,34 @@ class TrialStore:
             raise StoreError(f"the trials in {self.directory} must be stored once each, got some twice: {ANOTHER}")
         return table
 
+    def trials(self) -> list[Trial]:
+        """All trials, ordered by number, as they were appended."""
+        rows = self.read().to_pylist()
+        return [Trial(**{**row, "faults": None if row["faults"] is None else tuple(row["faults"])}) for row in rows]
+
     def finished(self) -> set[int]:
         """The numbers of the trials that are stored; every part is checked on the way."""
         return set(self.read()["trial"].to_pylist())
+
+    def keep_images(self, images: npt.NDArray[Any]) -> None:
+        """The images that trials are judged on are on disk, once."""
+        if not (self.directory / IMAGES_FILE).exists():
+            with atomic_path(self.directory / IMAGES_FILE) as partial, open(partial, "wb") as file:
+                np.savez_compressed(file, images=images)
+
+    def images(self) -> npt.NDArray[Any]:
+        """What `keep_images` kept; StoreError where there is none, or not what the spec says."""
+        path = self.directory / IMAGES_FILE
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                images = np.asarray(kept["images"])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise StoreError(
+                f"{path} must hold the images of the campaign, got {error}: run the campaign again"
+            ) from error
+        if digest(images) != self.spec.get("images_sha256"):
+            raise StoreError(f"{path} must hold the images that the spec names, got others: run the campaign again")
+        return images
 
     def set_result(self, result: Mapping[str, Any]) -> None:
         """What was found after the last trial is on disk."""
@@ -238,7 +261,7 @@ def _read_spec(directory: Path) -> dict[str, Any]:
         raise StoreError(f"{directory} must hold a campaign's trials, got no {SPEC_FILE}: run bitward inject first")
     content = _read_json(path)
     if content.get("schema") != SCHEMA_VERSION:
-        raise StoreError(
+        raise OtherCampaignError(
             f"{path} must be of schema {SCHEMA_VERSION}, got {content.get('schema')}: read it with the bitward that "
             "wrote it"
         )

@@ -33,9 +33,13 @@ class _Ended:
 
 
 def from_workers(
-    generator: Callable[..., Iterator[Event]], shares: Sequence[tuple[Any, ...]]
+    generator: Callable[..., Iterator[Event]],
+    shares: Sequence[tuple[Any, ...]],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Generator[Event, None, None]:
-    """The events of `generator(*share)` of every share, one process each, in the order they come in.
+    """The events of `generator(*share, told)` of every share, one process each, in the order they come in.
+
+    Once `stopped()` is true, `told()` is in every process: they are to come to their end.
 
     `generator`, shares and events must be picklable. A BitwardError in one process is raised here, and ends the others,
     as does whatever ends this iterator; ToolError when one dies otherwise (its traceback is on stderr). A process whose
@@ -45,13 +49,17 @@ def from_workers(
     processes: dict[Connection, BaseProcess] = {}
     try:
         for share in shares:
-            ours, theirs = context.Pipe(duplex=False)
+            ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, generator, share), daemon=True)
             process.start()
             theirs.close()  # else the pipe would stay open when the process dies
             processes[ours] = process
         running = set(processes)
+        told: set[Connection] = set()
         while running:
+            if stopped():
+                _tell(running - told)
+                told |= running
             for connection in [each for each in wait(list(running)) if isinstance(each, Connection)]:
                 event = _receive(connection, processes[connection])
                 if isinstance(event, _Ended):
@@ -67,10 +75,17 @@ def from_workers(
                 each.kill()
 
 
+def _tell(connections: set[Connection]) -> None:
+    """The processes behind the connections are to end."""
+    for connection in connections:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is at its end already
+            connection.send(None)
+
+
 def _receive(connection: Connection, process: BaseProcess) -> Any:
     try:
         event = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         process.join(END_S)
         raise ToolError(
             f"a worker process must end after its last trial, got exit code {process.exitcode}: start again to go on "
@@ -86,7 +101,7 @@ def _work(connection: Connection, generator: Callable[..., Iterator[Any]], share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group: the parent ends us in order
     with suppress(BrokenPipeError, ConnectionResetError):  # the parent was killed
         try:
-            for event in generator(*share):
+            for event in generator(*share, connection.poll):
                 connection.send(event)
             connection.send(_Ended())
         except BitwardError as error:

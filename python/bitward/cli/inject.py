@@ -1,14 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inject single-bit faults into a flow's build, on engine, RTL or board."""
+"""Inject faults into a flow's build, on engine, RTL or board."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bitward.cli import session
 from bitward.cli.train import DATA
+from bitward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bitward.flow.spec import Inject
+
+MODELS = ("single", "uniform", "layers", "exact", "ber", "burst", "replay")
+METRICS = ("top1_changed", "outputs_changed", "top1_change_rate")
+HERE = ("workers", "on", "side", "host", "port", "runs", "data", "restart", "scheduler")  # options that no flow has
+
+FAULTS = (
+    click.option("--model", type=click.Choice(MODELS), help="How faults are drawn (default: the flow's, or single)."),
+    click.option("--per-stratum", type=click.IntRange(1), help="single: faults per memory and bit."),
+    click.option("--flips", type=click.IntRange(1), help="exact, layers: distinct bits per trial."),
+    click.option("--ber", type=click.FloatRange(0, 1, min_open=True), help="ber: flips per stored bit."),
+    click.option("--burst", type=click.IntRange(1), help="burst: adjacent bits of a row."),
+    click.option("--faults-from", metavar="PATH", type=click.Path(path_type=Path),
+                 help="replay: a campaign's folder, or a text file of faults such as conv1:3:17, a trial a line."),
+    click.option("--stuck", type=click.Choice(["0", "1"]), help="Bits stick at this value instead of being inverted."),
+    click.option("--memory", "memories", multiple=True, help="Into this memory only; may be given again."),
+    click.option("--bit", "bits", multiple=True, type=click.IntRange(0),
+                 help="Into this bit of stored words only; may be given again."),
+    click.option("--seed", type=click.IntRange(0), help="Seed of the draw."),
+)  # fmt: skip
+RULES = (
+    click.option("--trials", type=click.IntRange(1), help="Trials at most (default: the sample for 2.5 points, 95 %)."),
+    click.option("--margin", type=click.FloatRange(0, 0.5, min_open=True, max_open=True),
+                 help="Stop when the interval is this narrow to each side: 0.01 is one point."),
+    click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of that interval."),
+    click.option("--metric", type=click.Choice(METRICS), help="What that interval is of."),
+    click.option("--audit", type=click.FloatRange(0, 1, min_open=True),
+                 help="Leave out trials that a first-order bound says cannot matter, but for this share."),
+    click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True),
+                 help="Seconds after which a trial is given up."),
+    click.option("--images", type=click.IntRange(1), help="Test images per trial."),
+)  # fmt: skip
+
+
+def _options(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    """Options of several groups, in their order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 @click.command()
@@ -17,10 +65,9 @@ from bitward.cli.train import DATA
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
 @click.option("--side", type=click.Choice(["plain", "hardened"]), default="hardened", show_default=True,
               help="Which of the flow's builds.")  # fmt: skip
-@click.option("--per-stratum", type=click.IntRange(1), help="Faults per memory and bit (default: the flow's).")
-@click.option("--images", type=click.IntRange(1), help="Test images per fault (default: the flow's).")
-@click.option("--seed", type=click.IntRange(0), help="Seed of the draw (default: the flow's).")
+@_options(FAULTS, RULES)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (engine and rtl).")
+@click.option("--scheduler", metavar="local|tcp://...", help="Work on Dask: here, or on the cluster at this address.")
 @click.option("--host", help="Board to use; without it a virtual board is started.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=7967, show_default=True, help="Port of the board's server."
@@ -29,32 +76,56 @@ from bitward.cli.train import DATA
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA
 @click.option("--restart", is_flag=True, help="Move trials of a campaign with other settings aside and begin anew.")
-def command(
-    flow: Path, on: str, side: str, per_stratum: int | None, images: int | None, seed: int | None, workers: int,
-    host: str | None, port: int, runs: Path, data: Path | None, restart: bool,
-) -> None:  # fmt: skip
-    """Inject faults into weights and thresholds of FLOW's build, stratified by memory and bit; builds it if need be.
+def command(flow: Path, **given: Any) -> None:
+    """Inject faults into weights and thresholds of FLOW's build, as --model draws them; builds it if need be.
 
-    The same seed gives the same faults on every target. After each fault the memory is restored, and at the end it is
-    read back against the golden image. Trials survive kill -9: start again to go on.
+    What is not given here is as the flow has it. The same seed gives the same faults on every target. After each trial
+    the memory is restored, and at the end it is read back against the golden image. Trials survive kill -9: start again
+    to go on. `bitward trials` looks at them.
     """
     from bitward.flow import load_flow, prepare
-    from bitward.flow.attack import Place, single_bit_stratified
+    from bitward.flow.attack import Place
+    from bitward.flow.rules import model_of, rules_of
     from bitward.flow.stages import attack_with, campaign_parts
 
+    here = {name: given.pop(name) for name in HERE}
     spec = load_flow(flow)
-    changes = {"per_stratum": per_stratum, "images": images, "seed": seed}
-    settings = spec.inject.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    settings = _changed(spec.inject, given)
     spec = spec.model_copy(update={"inject": settings})
+    side, on = here["side"], here["on"]
+    if on == "board" and here["scheduler"]:
+        raise ConfigError("--scheduler must go with engine or rtl, got board: a board answers to one process alone")
+    run = prepare(spec, here["runs"], session().console, to="build", data=here["data"])
+    manifest, _golden = campaign_parts(run, side)
+    model = model_of(settings, manifest)
+    rules = rules_of(settings, model, here["scheduler"])
+    name = f"inject-{side}-{on}" if settings.model == "single" else f"inject-{settings.model}-{side}-{on}"
+    place = Place(on, run.build(side), here["host"], here["port"])
+    workers = 1 if on == "board" else here["workers"]
+    found = attack_with(run, name, place, model, settings.images, workers, here["restart"], rules)
+    _tell(found, settings)
+    click.echo(run.campaign(name))
+
+
+def _tell(found: dict[str, Any], settings: Inject) -> None:
+    """What the campaign found, in a line or two."""
     console = session().console
-    run = prepare(spec, runs, console, to="build", data=data)
-    manifest, _golden = campaign_parts(run, side)  # type: ignore[arg-type]
-    faults = single_bit_stratified(manifest, settings.per_stratum, settings.seed)
-    place = Place(on, run.build(side), host, port)  # type: ignore[arg-type]
-    workers = 1 if on == "board" else workers
-    found = attack_with(run, f"inject-{side}-{on}", place, faults, settings.images, workers, restart)
     console.print(
-        f"{found['faults']} faults: {found['changed']} changed an output, {found['top1_changed']} a decision; "
-        f"memories restored: {'yes' if found['restored_golden'] else 'NO'}"
+        f"{found['faults']} {'faults' if settings.model == 'single' else 'trials'}: {found['changed']} changed an "
+        f"output, {found['top1_changed']} a decision, {found['failed']} failed; memories restored: "
+        f"{'yes' if found['restored_golden'] else 'NO'}",
+        soft_wrap=True,
     )
-    click.echo(run.campaign(f"inject-{side}-{on}"))
+    if found["interval"]:
+        at = {name: f"{100 * value:.3g} %" for name, value in found["interval"].items()}
+        console.print(
+            f"{settings.metric}: {at['estimate']} \\[{at['low']}, {at['high']}], {found['ended']}", soft_wrap=True
+        )
+
+
+def _changed(settings: Inject, given: dict[str, Any]) -> Inject:
+    """The flow's settings with what the command line gives; ConfigError where the two do not fit together."""
+    changes = {name: value for name, value in given.items() if value not in (None, ())}
+    if "stuck" in changes:
+        changes["stuck"] = int(changes["stuck"])
+    return settings.model_copy(update=changes)

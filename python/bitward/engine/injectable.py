@@ -31,9 +31,9 @@ class Injectable(ABC):
         """The beat that row `word` holds without faults."""
 
     def inject(self, fault: Fault) -> None:
-        """The fault's bit is inverted; ManifestError if there is no such bit."""
-        mask = self._mask(fault)
-        self.write(fault.memory, fault.word, self.read(fault.memory, fault.word) ^ mask)
+        """The fault's bit is inverted, or stuck at its value until `restore`; ManifestError if there is no such bit."""
+        self._mask(fault)
+        self.write(fault.memory, fault.word, fault.hit(self.read(fault.memory, fault.word)))
 
     def restore(self, fault: Fault) -> None:
         """The fault's bit is golden again, whatever it was; other bits of the row stay as they are."""

@@ -13,15 +13,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign
+from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign, trial_faults
+from bitward.campaign.plan import digest
 from bitward.engine.images import load_images
 from bitward.errors import ConfigError, OtherCampaignError
-from bitward.faults import Fault, every_fault, single_bit_stratified
+from bitward.faults import Fault, FaultModel, every_fault, single_bit_stratified
+from bitward.flow.rules import Rules
 from bitward.manifest import Manifest, Memory, apply_edge
 from bitward.targets import Target
 
 On = Literal["engine", "rtl", "board"]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, str], None]
+NO_RULES = Rules()
 SPECIAL = 16  # faults of an agreement set that must hit weights of -2^(b-1), and as many that must hit one-row memories
 
 
@@ -96,7 +99,7 @@ def _on_lowest(memory: Memory, image: NDArray[np.uint32]) -> list[Fault]:
 
 def run(
     place: Place,
-    faults: Sequence[Fault],
+    faults: FaultModel | Sequence[Fault],
     images: NDArray[Any],
     labels: NDArray[Any] | None,
     directory: Path,
@@ -104,8 +107,9 @@ def run(
     workers: int = 1,
     progress: Progress | None = None,
     restart: bool = False,
+    rules: Rules = NO_RULES,
 ) -> CampaignResult:
-    """Every fault is injected at `place`; trials lie in `directory`, an interrupted campaign goes on there.
+    """Every trial is done at `place`; trials lie in `directory`, an interrupted campaign goes on there.
 
     `images` are as the network takes them. With `restart`, a store of another campaign is moved
     aside to NAME.old, in the place of what was there.
@@ -125,9 +129,50 @@ def run(
         labels=labels,
         expected=expected,
         parameters=dict(parameters),
+        trials=rules.trials,
+        stopping=rules.stopping,
+        screen=rules.screen,
+        timeout_s=rules.timeout_s,
     )
     with _store(directory, campaign.spec(), restart) as store:
-        return run_campaign(campaign, partial(_target, place), store, workers=workers, progress=progress)
+        return run_campaign(
+            campaign, partial(_target, place), store, workers=workers, scheduler=rules.scheduler, progress=progress
+        )
+
+
+@dataclass(frozen=True)
+class Again:
+    """A recorded trial that was run once more: `recorded` and `found` are digests of its outputs."""
+
+    faults: tuple[Fault, ...]
+    recorded: str
+    found: str
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all outputs of all images are the recorded ones."""
+        return self.recorded == self.found
+
+
+def run_again(directory: Path, number: int, place: Place) -> Again:
+    """Trial `number` of the campaign in `directory` is run once more at `place`, on the campaign's own images.
+
+    ConfigError where there is no such trial, it has no outputs, or the build holds other memories.
+    """
+    store = TrialStore.load(directory)
+    trial = next((each for each in store.trials() if each.trial == number), None)
+    if trial is None:
+        raise ConfigError(f"a trial must be one of those in {directory}, got {number}: bitward trials lists them")
+    if trial.outputs_sha256 is None:
+        how = trial.path if trial.status == "done" else trial.status
+        raise ConfigError(f"a trial must have outputs to be compared with, got {number}, which is {how}: take another")
+    golden = load_images(place.build / "memories.npz")
+    if {name: digest(image) for name, image in golden.items()} != store.spec["memories_sha256"]:
+        raise ConfigError(f"{place.build} must be the campaign's build, got one of other memories: name its own")
+    with place.target() as target:
+        faults = trial_faults(trial, store.spec, target.manifest)
+        outcome = next(iter(target.outcomes(store.images(), [faults])))
+    return Again(faults, trial.outputs_sha256, digest(outcome.outputs))
 
 
 def _target(place: Place) -> Target:

@@ -14,6 +14,9 @@ from bitward.errors import ConfigError, nearest
 
 Side = Literal["plain", "hardened"]
 SIDES: tuple[Side, ...] = get_args(Side)
+Model = Literal["single", "uniform", "layers", "exact", "ber", "burst", "replay"]
+Metric = Literal["top1_changed", "outputs_changed", "top1_change_rate"]
+Sequence = Literal["beta-binomial", "betting", "empirical-bernstein"]
 
 
 class _Section(BaseModel):
@@ -56,7 +59,11 @@ class Verify(_Section):
 
 
 class Inject(_Section):
-    """Which faults are injected. All are single-bit; the same seed draws the same faults on every target."""
+    """Which faults are injected; the same seed draws the same faults on every target.
+
+    `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `model` and what follows it is
+    what `bitward inject` does: see `bitward.faults` for the models, `bitward.campaign` for the rules.
+    """
 
     seed: int = Field(1, ge=0)
     images: int = Field(16, ge=1, description="test images per fault, on the RTL and the board")
@@ -64,6 +71,21 @@ class Inject(_Section):
     per_stratum: int = Field(64, ge=1, description="faults per memory and bit, on the engine")
     strata_images: int = Field(64, ge=1, description="test images per fault, on the engine")
     agree_faults: int = Field(200, ge=1, description="faults injected alike into engine, RTL and board")
+    model: Model = Field("single", description="how faults are drawn")
+    memories: tuple[str, ...] | None = Field(None, min_length=1, description="into these memories only")
+    bits: tuple[int, ...] | None = Field(None, min_length=1, description="into these bits of stored words only")
+    flips: int | None = Field(None, ge=1, description="bits per trial, of the models exact and layers")
+    ber: float | None = Field(None, gt=0, le=1, description="flips per stored bit, of the model ber")
+    burst: int | None = Field(None, ge=1, description="adjacent bits, of the model burst")
+    stuck: Literal[0, 1] | None = Field(None, description="bits stick at this value instead of being inverted")
+    faults_from: Path | None = Field(None, description="of the model replay: a campaign's folder, or a text file")
+    trials: int | None = Field(None, ge=1, description="trials at most")
+    margin: float | None = Field(None, gt=0, lt=0.5, description="stop when the interval is so narrow to each side")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of that interval")
+    metric: Metric = Field("top1_changed", description="what that interval is of")
+    method: Sequence | None = Field(None, description="of that interval; beta-binomial for shares, betting for means")
+    audit: float | None = Field(None, gt=0, le=1, description="leave out what cannot matter, but for this share")
+    timeout_s: float | None = Field(None, gt=0, description="a trial that takes longer is given up")
 
 
 class Flow(_Section):
@@ -113,7 +135,17 @@ def load_flow(path: Path) -> Flow:
         flow = Flow.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(error)}") from error
-    return flow if flow.model is None else flow.model_copy(update={"model": path.parent / flow.model})
+    return _beside(flow, path.parent)
+
+
+def _beside(flow: Flow, folder: Path) -> Flow:
+    """Paths in a flow go from its own folder."""
+    if flow.model is not None:
+        flow = flow.model_copy(update={"model": folder / flow.model})
+    if flow.inject.faults_from is not None:
+        inject = flow.inject.model_copy(update={"faults_from": folder / flow.inject.faults_from})
+        flow = flow.model_copy(update={"inject": inject})
+    return flow
 
 
 def _sentence(error: ValidationError) -> str:

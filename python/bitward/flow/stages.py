@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bitward.campaign.progress import showing
 from bitward.datasets import Dataset, load_dataset
+from bitward.faults import Fault, FaultModel
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
 from bitward.flow.cache import code_digest
+from bitward.flow.rules import Rules
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
 from bitward.networks import find_network
@@ -237,8 +239,9 @@ def campaign_parts(run: Run, side: Side) -> tuple[Manifest, dict[str, NDArray[np
 
 
 def attack_with(
-    run: Run, name: str, place: Place, faults: Sequence[Any], images: int, workers: int = 1, restart: bool = True
-) -> Result:
+    run: Run, name: str, place: Place, faults: FaultModel | Sequence[Fault], images: int, workers: int = 1,
+    restart: bool = True, rules: Rules = attack.NO_RULES,
+) -> Result:  # fmt: skip
     """The campaign `name` is done; its trials and what they changed in short."""
     from bitward.campaign import TrialStore
 
@@ -247,15 +250,16 @@ def attack_with(
     with showing(run.console, f"  {name}") as progress:
         ended = attack.run(
             place, faults, data.test_images[:images], labels, run.campaign(name),
-            _identity(run, place), workers, progress, restart,
+            _identity(run, place), workers, progress, restart, rules,
         )  # fmt: skip
     table = TrialStore.load(run.campaign(name)).read()
-    changed = np.array(table["outputs_changed"].to_pylist()) > 0
-    top1 = np.array(table["top1_changed"].to_pylist()) > 0
     return {
         "faults": len(table),
-        "changed": int(changed.sum()),
-        "top1_changed": int(top1.sum()),
+        "changed": sum(bool(count) for count in table["outputs_changed"].to_pylist()),
+        "top1_changed": sum(bool(count) for count in table["top1_changed"].to_pylist()),
+        "failed": ended.failed,
+        "ended": ended.ended,
+        "interval": None if ended.interval is None else asdict(ended.interval),
         "restored_golden": ended.restored_golden,
         "repaired": list(ended.repaired),
     }

@@ -50,8 +50,11 @@ class Trials:
         return self.table.num_rows == self.planned
 
     def count(self, column: str) -> int:
-        """How many faults changed at least one image in `column`: "outputs_changed" or "top1_changed"."""
-        return sum(value > 0 for value in self.table[column].to_pylist())
+        """How many faults changed at least one image in `column`: "outputs_changed" or "top1_changed".
+
+        A trial that failed or timed out, and so has no verdict, counts: the design did not give its answers.
+        """
+        return sum(value is None or value > 0 for value in self.table[column].to_pylist())
 
 
 @dataclass(frozen=True)

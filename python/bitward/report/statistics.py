@@ -100,7 +100,10 @@ def _counted(table: pa.Table) -> dict[tuple[str, int], tuple[int, int, int]]:
         {
             "memory": table["memory"],
             "stored_bit": table["stored_bit"],
-            **{name: pc.greater(table[name], 0).cast(pa.int64()) for name in ("outputs_changed", "top1_changed")},
+            **{
+                name: pc.fill_null(pc.greater(table[name], 0), True).cast(pa.int64())  # no verdict: no answers
+                for name in ("outputs_changed", "top1_changed")
+            },
         }
     ).filter(pc.is_valid(table["stored_bit"]))
     sums = marked.group_by(["memory", "stored_bit"]).aggregate(

@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single faults in weights: bitward's torch engine and its peers beside a naive loop, on the same faults and images.
+
+    pip install -e '.[peers]'; pip install --no-deps MRFI==2.1.0 seu-injection-framework==1.3.0
+    python benchmarks/fault_injection.py --case small-fp32-uniform --faults 500 --data CIFAR10 --json small.json
+    python benchmarks/fault_injection.py --table small.json ...
+
+A case is MODEL-WEIGHTS-DRAW: a small CNN or ResNet-18 for 32x32 pictures, weights in fp32 or int8 (one scale a tensor),
+faults uniform over all weight bits or uniform over layers first. The naive loop flips in place, runs all images,
+compares every decision, restores. All run in one process, on one thread (--threads), in turns of --turn faults; a peer
+that is not installed, or has no such weights, is left out and said so. Verdicts (the decision on each image) are
+compared with the naive loop's, fault by fault. With --data the model is trained on those pictures for --steps steps
+first (kept beside the JSON), else it is random, and its batch norm calibrated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from bitward.datasets import load_dataset
+from bitward.engine.pytorch import TorchEngine, as_float32, as_integers
+from bitward.faults import Fault
+from bitward.tools import atomic_write
+
+Verdicts = np.ndarray
+STEPS = {"small": 800, "resnet18": 250}
+AUDIT = 0.02  # of the trials that the screen leaves out, run exactly all the same
+
+
+class Block(nn.Module):
+    """ResNet's basic block."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two convolutions beside a shortcut."""
+        main = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(main + self.shortcut(x))
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 in its usual form for CIFAR: 11.17 M weights."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    width = 64
+    for number, outputs in enumerate((64, 128, 256, 512)):
+        layers += [Block(width, outputs, 1 if number == 0 else 2), Block(outputs, outputs, 1)]
+        width = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+def small() -> nn.Module:
+    """Three convolutions with batch norm and pooling, and a dense layer: 33,712 weights."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 10))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"small": small, "resnet18": resnet18}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The engine that holds the model, the images, and the trials."""
+
+    engine: TorchEngine
+    images: np.ndarray
+    trials: list[tuple[Fault, ...]]
+    form: str
+
+    @property
+    def model(self) -> nn.Module:
+        """The model with its weights as they are stored."""
+        return self.engine.network
+
+    def place(self, trial: tuple[Fault, ...]) -> tuple[str, int, float]:
+        """(layer, flat index, faulty value) of the weight that a trial hits."""
+        (fault,) = trial
+        stored = self.engine.stored(fault.memory)
+        _, values = stored.hit(np.array([fault.word]), np.array([fault.bit]), [fault.kind])
+        return stored.memory.layer, fault.word, float(values[0])
+
+
+def prepare(arguments: argparse.Namespace) -> Case:
+    """The case of that name."""
+    name, form, draw = arguments.case.split("-")
+    torch.manual_seed(0)
+    network = MODELS[name]()
+    random = np.random.default_rng(arguments.seed)
+    if arguments.data is None:
+        images = torch.from_numpy(random.normal(size=(arguments.images, 3, 32, 32)).astype(np.float32))
+        with torch.no_grad():
+            for _ in range(5):
+                network.train()(images)
+    else:
+        data = load_dataset("cifar10", arguments.data)
+        pictures = torch.from_numpy(np.asarray(data.train_images, dtype=np.float32)) / 128 - 1
+        weights = arguments.json.with_name(f"{name}-{arguments.steps or STEPS[name]}.pt")
+        if weights.is_file():
+            network.load_state_dict(torch.load(weights))
+        else:
+            train(network, pictures, torch.from_numpy(np.asarray(data.train_labels)), arguments.steps or STEPS[name])
+            torch.save(network.state_dict(), weights)
+        images = torch.from_numpy(np.asarray(data.test_images[: arguments.images], dtype=np.float32)) / 128 - 1
+    only_weights = (
+        as_integers(8) if form == "int8" else lambda *tensor: as_float32(*tensor) if tensor[1] == "weight" else None
+    )
+    engine = TorchEngine(network, only_weights, arguments.case)
+    return Case(engine, images.numpy(), list(drawn(engine, draw, arguments.faults, random)), form)
+
+
+def train(network: nn.Module, pictures: Tensor, labels: Tensor, steps: int) -> None:
+    """A short training: SGD with a one-cycle rate, batches of 64, on all threads that there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+    network.train()
+    for step in range(steps):
+        chosen = torch.randint(0, len(pictures), (64,))
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = network(pictures[chosen])
+        loss = F.cross_entropy(scores.float(), labels[chosen].long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            print(f"training: step {step} of {steps}, loss {loss.item():.2f}", file=sys.stderr, flush=True)
+    torch.set_num_threads(threads)
+
+
+def drawn(engine: TorchEngine, draw: str, count: int, random: np.random.Generator) -> Any:
+    """Distinct single faults, uniform over bits, or over layers and then over a layer's bits."""
+    memories = engine.manifest.memories
+    sizes = np.array([memory.parameters for memory in memories], dtype=float)
+    shares = sizes / sizes.sum() if draw == "uniform" else np.full(len(sizes), 1 / len(sizes))
+    seen: set[Fault] = set()
+    while len(seen) < count:
+        memory = memories[random.choice(len(memories), p=shares)]
+        fault = Fault(memory.name, int(random.integers(memory.parameters)), int(random.integers(memory.width)))
+        if fault not in seen:
+            seen.add(fault)
+            yield (fault,)
+
+
+class Contender:
+    """Something that gives verdicts: the decision on every image, fault by fault."""
+
+    name = ""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        """Decisions, shape (trials, images); -1 where it left a trial out."""
+        raise NotImplementedError
+
+
+class Naive(Contender):
+    """Write in place, run everything, compare, restore."""
+
+    name = "naive loop"
+
+    @torch.no_grad()
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        images, found = torch.from_numpy(self.case.images), []
+        for trial in trials:
+            layer, index, value = self.case.place(trial)
+            flat = self.case.model.get_submodule(layer).weight.view(-1)
+            golden = flat[index].item()
+            flat[index] = value
+            found.append(self.case.model(images).argmax(1).numpy())
+            flat[index] = golden
+        return np.array(found)
+
+
+class Exact(Contender):
+    """bitward, every trial."""
+
+    name = "bitward, exact"
+
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        return np.array([out.argmax(1) for out, _, _ in self.case.engine.outcomes(self.case.images, trials)])
+
+
+class Screened(Contender):
+    """bitward, what the screen leaves out but for a random share of it."""
+
+    name = "bitward, screened with audit"
+
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        left_out = self.case.engine.screened(self.case.images, trials)
+        left_out &= np.random.default_rng(len(trials)).random(len(trials)) >= AUDIT
+        found = np.full((len(trials), len(self.case.images)), -1)
+        kept = [trial for trial, out in zip(trials, left_out, strict=True) if not out]
+        found[~left_out] = [out.argmax(1) for out, _, _ in self.case.engine.outcomes(self.case.images, kept)]
+        return found
+
+
+class PyTorchFi(Contender):
+    """It copies the model for every fault."""
+
+    name = "PyTorchFI 0.6.0"
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        from pytorchfi.core import fault_injection
+
+        self._layers = [m for m in case.model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._core = fault_injection(
+                case.model, len(case.images), input_shape=[3, 32, 32], layer_types=[nn.Conv2d, nn.Linear]
+            )
+
+    @torch.no_grad()
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        images, found = torch.from_numpy(self.case.images), []
+        for trial in trials:
+            layer, index, value = self.case.place(trial)
+            module = self.case.model.get_submodule(layer)
+            at = np.unravel_index(index, tuple(module.weight.shape))
+            number = self._layers.index(module)
+            model = self._declare(number, at, value) if len(at) == 4 else self._dense(layer, at, value)
+            found.append(model(images).argmax(1).numpy())
+        return np.array(found)
+
+    def _declare(self, number: int, at: Any, value: float) -> nn.Module:
+        k, *dims = ([int(each)] for each in at)
+        return self._core.declare_weight_fi(
+            layer_num=[number], k=k, dim1=dims[0], dim2=dims[1], dim3=dims[2], value=[value]
+        )
+
+    def _dense(self, layer: str, at: Any, value: float) -> nn.Module:
+        """Its index has four numbers, which dense layers do not take: its copy, and the value written by hand."""
+        model = self._core.declare_weight_fi(layer_num=[-1], k=[0], dim1=[0], dim2=[0], dim3=[0], value=[0.0])
+        model.get_submodule(layer).weight[at] = value
+        return model
+
+
+class Mrfi(Contender):
+    """Hooks on every layer; it keeps a copy of each layer's weights that was hit."""
+
+    name = "MRFI 2.1.0"
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        import copy
+
+        from mrfi import MRFI, EasyConfig
+
+        fault = {
+            "type": "weight", "name": ["weight"], "enabled": False, "module_type": ["Conv2d", "Linear"],
+            "selector": {"method": "FixPosition", "position": 0}, "error_mode": {"method": "SetValue", "value": 0.0},
+        }  # fmt: skip
+        self._model = MRFI(copy.deepcopy(case.model), EasyConfig({"faultinject": [fault]}))
+
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        images, found = torch.from_numpy(self.case.images), []
+        for trial in trials:
+            layer, index, value = self.case.place(trial)
+            module = self._model.model.get_submodule(layer)
+            config = module.FI_config.weights[0]
+            config.enabled = True
+            config.selector.args.position, config.error_mode.args.value = index, value
+            found.append(self._model(images).argmax(1).numpy())
+            config.enabled = False
+            with torch.no_grad():
+                module.weight.copy_(config.weight_copy)
+        return np.array(found)
+
+
+class Seu(Contender):
+    """Its own loop over indices of a tensor, for a bit of float32."""
+
+    name = "seu-injection-framework 1.3.0"
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        if case.form != "fp32":
+            raise ImportError("it flips bits of float32 alone")
+        from seu_injection import ExhaustiveSEUInjector
+
+        found: list[np.ndarray] = []
+        self._found, self._indices = found, np.zeros((0, 4), int)
+        outer = self
+
+        class Chosen(ExhaustiveSEUInjector):  # type: ignore[misc, valid-type]
+            def _get_injection_indices(self, tensor_shape: Any, **kwargs: Any) -> np.ndarray:
+                return outer._indices
+
+        def criterion(model: nn.Module, x: Tensor, y: Any, device: Any) -> float:
+            found.append(model(x).argmax(1).numpy())
+            return 0.0
+
+        with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            self._injector = Chosen(case.model, criterion, device="cpu", x=torch.from_numpy(case.images))
+
+    def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
+        found = []
+        for (fault,) in trials:
+            memory = self.case.engine.stored(fault.memory).memory
+            self._indices = np.array([np.unravel_index(fault.word, memory.shape)])
+            self._found.clear()
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                self._injector.run_injector(31 - fault.bit, fault.memory)
+            found.append(self._found[-1])
+        return np.array(found)
+
+
+PEERS: tuple[type[Contender], ...] = (PyTorchFi, Mrfi, Seu)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All contenders on the faults of the case, in turns."""
+    torch.set_num_threads(arguments.threads)
+    case = prepare(arguments)
+    contenders: list[Contender] = [Naive(case), Exact(case), Screened(case)]
+    left_out: dict[str, str] = {}
+    for peer in PEERS if arguments.peers else ():
+        try:
+            contenders.append(peer(case))
+        except ImportError as error:
+            left_out[peer.name] = str(error)
+    for each in contenders:
+        each.verdicts(case.trials[:2])  # golden values, compiled kernels
+    seconds = {each.name: 0.0 for each in contenders}
+    counted = dict.fromkeys(seconds, 0)
+    verdicts: dict[str, list[Verdicts]] = {each.name: [] for each in contenders}
+    for start in range(0, len(case.trials), arguments.turn):
+        part = case.trials[start : start + arguments.turn]
+        for each in contenders:
+            some = part[: arguments.peer_share * len(part) // 100 or 1] if isinstance(each, PEERS) else part
+            began = time.perf_counter()
+            verdicts[each.name].append(each.verdicts(some))
+            seconds[each.name] += time.perf_counter() - began
+            counted[each.name] += len(some)
+        print(f"{arguments.case}: {start + len(part)} of {len(case.trials)}", file=sys.stderr, flush=True)
+    return {
+        "case": arguments.case, "faults": len(case.trials), "images": len(case.images), "threads": arguments.threads,
+        "model": "random" if arguments.data is None else "trained", "weights": sum(
+            memory.parameters for memory in case.engine.manifest.memories),
+        "seconds_a_fault": {name: seconds[name] / counted[name] for name in seconds}, "counted": counted,
+        "left_out": left_out, **compared(case, verdicts),
+    }  # fmt: skip
+
+
+def compared(case: Case, verdicts: dict[str, list[Verdicts]]) -> dict[str, Any]:
+    """Faults whose verdicts differ from the naive loop's, and the share of faults that change a decision."""
+    golden = case.engine.infer(case.images).argmax(1)
+    naive = verdicts[Naive.name]
+    differing, changing = {}, {}
+    for name, parts in verdicts.items():
+        pairs = [(got, want[: len(got)]) for got, want in zip(parts, naive, strict=True)]
+        known = [(got >= 0).all(axis=1) for got, _ in pairs]
+        differing[name] = int(
+            sum(((got != want).any(axis=1) & run).sum() for (got, want), run in zip(pairs, known, strict=True))
+        )
+        changing[name] = int(
+            sum(((got != golden).any(axis=1) & run).sum() for (got, _), run in zip(pairs, known, strict=True))
+        )
+    return {"faults_with_other_verdicts": differing, "faults_that_change_a_decision": changing}
+
+
+def table(results: Sequence[dict[str, Any]]) -> None:
+    """Speed as ratios to the naive loop, and verdicts that differ from it."""
+    names = list(dict.fromkeys(name for result in results for name in result["seconds_a_fault"]))
+    print("| case | faults, images | naive, ms a fault | " + " | ".join(names[1:]) + " |")
+    print("|---" * (len(names) + 2) + "|")
+    for result in results:
+        naive = result["seconds_a_fault"][names[0]]
+        cells = []
+        for name in names[1:]:
+            if name not in result["seconds_a_fault"]:
+                cells.append(result["left_out"].get(name, "not run"))
+                continue
+            ratio = naive / result["seconds_a_fault"][name]
+            cells.append(f"{ratio:.3g}x, {result['faults_with_other_verdicts'][name]} differ")
+        head = (
+            f"| `{result['case']}` ({result['model']}) | {result['faults']}, {result['images']} | {1000 * naive:.1f} | "
+        )
+        print(head
+              + " | ".join(cells) + " |")  # fmt: skip
+
+
+def main() -> int:
+    """Runs a case, or prints the table of cases that ran."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", help="small|resnet18 - fp32|int8 - uniform|layers")
+    parser.add_argument("--faults", type=int, default=500)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turn", type=int, default=250, help="faults a turn")
+    parser.add_argument("--peer-share", type=int, default=100, help="per cent of each turn's faults that peers run")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--data", type=Path, help="CIFAR-10, as for bitward train")
+    parser.add_argument("--steps", type=int, help="of training")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=Path("runs/fault_injection.json"))
+    parser.add_argument("--table", type=Path, nargs="*", help="print the table of these results")
+    arguments = parser.parse_args()
+    if arguments.table:
+        table([json.loads(path.read_text()) for path in arguments.table])
+        return 0
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    result = run(arguments)
+    atomic_write(arguments.json, json.dumps(result, indent=1) + "\n")
+    table([result])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

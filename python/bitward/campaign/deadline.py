@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A time limit for what runs in this process's main thread."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class DeadlineError(Exception):
+    """The time is up. Caught by whoever set the limit; no user sees it."""
+
+
+@contextmanager
+def deadline(seconds: float | None) -> Iterator[None]:
+    """Inside, DeadlineError is raised when `seconds` have passed; None sets no limit.
+
+    A call into C is not cut short: the error comes when it returns. Only the main thread can set a limit.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise DeadlineError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

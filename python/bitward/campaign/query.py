@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at the trials of a store: filters in SQL, counts with intervals, files for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from bitward.campaign.trial import SCREENED
+from bitward.errors import ConfigError
+from bitward.metrics import Share, wilson
+from bitward.tools import atomic_path
+
+FORMATS = (".csv", ".parquet", ".json")
+
+
+def where(table: pa.Table, condition: str) -> pa.Table:
+    """The trials for which an SQL condition on the table's columns is true; ConfigError says what is wrong with it.
+
+    DuckDB evaluates it, with no access to files, the network or settings: a condition can but choose rows.
+    """
+    import duckdb
+
+    query = f"SELECT * FROM trials WHERE ({condition}\n) ORDER BY trial"
+    try:
+        with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise ConfigError(f"a condition must be one SQL expression, got {condition!r}: for example flips = 1")
+            connection.register("trials", table)
+            connection.execute("SET lock_configuration = true")
+            found: pa.Table = connection.sql(query).to_arrow_table()
+    except duckdb.Error as error:
+        reason = next(line for line in str(error).splitlines() if line.strip())
+        raise ConfigError(
+            f"a condition must be SQL on a trial's columns, got {condition!r}: {reason}; the columns are "
+            f"{', '.join(table.column_names)}"
+        ) from error
+    return found.cast(table.schema)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of one memory and stored bit, or of several faults each (`memory` None), and what they changed.
+
+    Shares are of the trials that were run, with Wilson's 95 % interval; trials that failed or timed out count as
+    changed, those screened out are not in them.
+    """
+
+    role: str | None
+    memory: str | None
+    stored_bit: int | None
+    trials: int
+    failed: int
+    screened_out: int
+    outputs_changed: Share | None
+    top1_changed: Share | None
+
+
+def summary(table: pa.Table) -> list[Group]:
+    """The trials by role, memory and stored bit, in the order in which memories first come; those of several last."""
+    keys = ["role", "memory", "stored_bit"]
+    done = pc.equal(table["status"], "done")
+    out = pc.equal(table["path"], SCREENED)
+    counts = {"failed": pc.invert(done), "out": out}
+    for name in ("outputs_changed", "top1_changed"):
+        counts[name] = pc.or_(pc.invert(done), pc.fill_null(pc.greater(table[name], 0), False))
+    plain = {name: pc.cast(column, pa.int64()) for name, column in counts.items()}
+    marked = pa.table({**{key: table[key] for key in keys}, "first": table["trial"], **plain})
+    found = marked.group_by(keys).aggregate(
+        [("first", "min"), ("first", "count"), *((name, "sum") for name in counts)]
+    )  # fmt: skip
+    rows = sorted(
+        found.to_pylist(), key=lambda row: (row["memory"] is None, _first(found, row), row["stored_bit"] or 0)
+    )
+    return [_group(row) for row in rows]
+
+
+def _first(found: pa.Table, row: dict[str, Any]) -> int:
+    """The first trial of the row's memory."""
+    of_memory = [each for each in found.select(["memory", "first_min"]).to_pylist() if each["memory"] == row["memory"]]
+    return min(int(each["first_min"]) for each in of_memory)
+
+
+def _group(row: dict[str, Any]) -> Group:
+    run = row["first_count"] - row["out_sum"]
+    shares = [wilson(row[f"{name}_sum"], run) if run else None for name in ("outputs_changed", "top1_changed")]
+    return Group(
+        row["role"], row["memory"], row["stored_bit"], row["first_count"], row["failed_sum"], row["out_sum"], *shares
+    )
+
+
+def export(table: pa.Table, path: Path) -> None:
+    """The trials are in `path`, whole or not at all: as CSV (spaces between faults), Parquet or JSON, by its suffix."""
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"an export must end in {', '.join(FORMATS)}, got {path.name!r}: choose one of them")
+    with atomic_path(path) as partial:
+        if path.suffix == ".parquet":
+            pq.write_table(table, partial, compression="zstd")
+        elif path.suffix == ".csv":
+            pa.csv.write_csv(_flat(table), partial)
+        else:
+            partial.write_text(json.dumps(table.to_pylist(), indent=1) + "\n", encoding="utf-8")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """The table with lists as text, which CSV has no other way for."""
+    at = table.column_names.index("faults")
+    texts: Sequence[str | None] = [
+        None if faults is None else " ".join(faults) for faults in table["faults"].to_pylist()
+    ]
+    return table.set_column(at, "faults", pa.array(texts, pa.string()))

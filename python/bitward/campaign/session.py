@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One target and the trials it does, from opening to read-back."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bitward.campaign.deadline import DeadlineError, deadline
+from bitward.campaign.judge import Judge, Planned
+from bitward.campaign.plan import Campaign, digest
+from bitward.campaign.trial import Status, Trial
+from bitward.errors import BitwardError, BoardError, ToolError
+from bitward.targets import Outcome, Target
+from bitward.words import beat_of
+
+Item = TypeVar("Item")
+TargetFactory = Callable[[], Target]
+SEND_TRIALS = 64  # trials that a worker sends at a time, at most
+FLIPS_AT_ONCE = 100_000  # faults of the trials that a target is given at a time, about 20 MB
+SEND_S = 0.5  # how often a worker speaks to its parent
+BY_FAULT = (BitwardError, ArithmeticError, RuntimeError, TimeoutError, DeadlineError)
+"""Errors that a fault may have caused, so a trial's verdict. Others (wrong types, missing names) are bugs."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A target is open, golden, and computes `golden_sha256` without faults."""
+
+    golden_sha256: str
+    repaired: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials that a target has done."""
+
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A target has done all its trials; `unrestored` rows differ from the golden image."""
+
+    unrestored: tuple[str, ...]
+
+
+Events = Generator[Ready | Trials | Restored, None, None]
+
+
+class Session:
+    """An open target that is golden and right without faults; BoardError where it is not.
+
+    A trial that fails is a row of its own. Only when the target, opened anew, is wrong without faults, does it end.
+    """
+
+    def __init__(self, campaign: Campaign, factory: TargetFactory) -> None:
+        self._campaign = campaign
+        self._factory = factory
+        self._target, self.ready, golden = self._open()
+        self._judge = Judge(campaign, golden)
+
+    def close(self) -> None:
+        """The target is closed."""
+        self._target.close()
+
+    def trials(self, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False) -> Iterator[Trial]:
+        """The rows of these trials, as they are done; fewer when `stopped()` says so, which is asked after each."""
+        for planned in self._chunks(numbers):
+            audited = self._campaign.screen.is_audited if self._campaign.screen else lambda number: True
+            is_run = [not each.screened or audited(each.number) for each in planned]
+            yield from (self._judge.left_out(each) for each, runs in zip(planned, is_run, strict=True) if not runs)
+            for trial in self._run([each for each, runs in zip(planned, is_run, strict=True) if runs]):
+                yield trial
+                if stopped():
+                    return
+
+    def unrestored(self) -> tuple[str, ...]:
+        """Rows that differ from the golden image."""
+        return _names(self._target.differing(self._campaign.golden))
+
+    def _chunks(self, numbers: Iterable[int]) -> Iterator[list[Planned]]:
+        """The trials that the target is given at a time: fewer where each has so many faults that memory matters."""
+        chunk: list[Planned] = []
+        flips = 0
+        for number in numbers:
+            chunk.append(Planned(number, self._campaign.model.trial(number)))
+            flips += len(chunk[-1].faults)
+            if len(chunk) >= self._target.chunk_trials or flips >= FLIPS_AT_ONCE:
+                yield self._screened(chunk)
+                chunk, flips = [], 0
+        if chunk:
+            yield self._screened(chunk)
+
+    def _screened(self, chunk: list[Planned]) -> list[Planned]:
+        """The trials with the word of the screen, if the plan has one."""
+        if self._campaign.screen is None:
+            return chunk
+        named = self._target.screened(self._campaign.images, [each.faults for each in chunk])
+        return [replace(each, screened=bool(is_named)) for each, is_named in zip(chunk, named, strict=True)]
+
+    def _run(self, planned: Sequence[Planned]) -> Iterator[Trial]:
+        left = deque(planned)
+        while left:
+            outcomes = self._target.outcomes(self._campaign.images, [each.faults for each in left])
+            while left:
+                started = time.perf_counter()
+                found = self._next(outcomes)
+                if isinstance(found, Outcome):
+                    yield self._judge.done(left.popleft(), found)
+                    continue
+                status: Status = "timed-out" if isinstance(found, (TimeoutError, DeadlineError)) else "failed"
+                yield self._judge.failed(left.popleft(), status, str(found) or status, time.perf_counter() - started)
+                self._recover()
+                break
+
+    def _next(self, outcomes: Iterator[Outcome]) -> Outcome | Exception:
+        """What the next trial gives, or what it raises; ToolError where the target has left it out."""
+        try:
+            with deadline(self._campaign.timeout_s):
+                outcome = next(outcomes, None)
+        except BY_FAULT as error:
+            return error
+        if outcome is None:
+            raise ToolError(
+                f"target {self._campaign.target} must give an outcome for every trial, got too few: mend its outcomes()"
+            )
+        return outcome
+
+    def _recover(self) -> None:
+        """After a failed trial the target is golden and right again, opened anew if need be; BoardError if not."""
+        try:
+            with deadline(self._campaign.timeout_s):
+                if not _repair(self._target, self._campaign) and self._is_right():
+                    return
+        except BY_FAULT:
+            pass  # it does not even answer: opening it anew is the next thing to try
+        self._target.close()
+        self._target, _, golden = self._open()
+        if not np.array_equal(golden, self._judge.golden, equal_nan=True):
+            raise BoardError(
+                f"target {self._campaign.target} must compute after a failed trial what it did before, got other "
+                "outputs without faults: start again to go on"
+            )
+
+    def _is_right(self) -> bool:
+        return np.array_equal(self._target.infer(self._campaign.images), self._judge.golden, equal_nan=True)
+
+    def _open(self) -> tuple[Target, Ready, npt.NDArray[Any]]:
+        """The target, what it says of itself, and its outputs without faults; closed again where it is wrong."""
+        target = self._factory()
+        try:
+            target.open()
+            repaired = _repair(target, self._campaign)
+            golden = np.asarray(target.infer(self._campaign.images))
+            _check_expected(self._campaign, golden)
+        except BaseException:
+            target.close()
+            raise
+        return target, Ready(digest(golden), repaired), golden
+
+
+def attend(
+    campaign: Campaign, factory: TargetFactory, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False
+) -> Events:
+    """One target from opening to read-back: Ready, then Trials, then Restored."""
+    with closing(Session(campaign, factory)) as session:
+        yield session.ready
+        pending: list[Trial] = []
+        sent = time.monotonic()
+        for trial in session.trials(numbers, stopped):
+            pending.append(trial)
+            if len(pending) >= SEND_TRIALS or time.monotonic() - sent >= SEND_S:
+                yield Trials(tuple(pending))
+                pending, sent = [], time.monotonic()
+        yield Trials(tuple(pending))
+        yield Restored(session.unrestored())
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter.
+
+    >>> list(chunks(range(5), 2))
+    [[0, 1], [2, 3], [4]]
+    """
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _check_expected(campaign: Campaign, golden: npt.NDArray[Any]) -> None:
+    if campaign.expected is None or np.array_equal(golden, campaign.expected, equal_nan=True):
+        return
+    wrong = "another shape"
+    if golden.shape == campaign.expected.shape:
+        axes = tuple(range(1, golden.ndim))
+        wrong = f"{int((golden != campaign.expected).any(axis=axes).sum())} other images of {len(golden)}"
+    raise BoardError(
+        f"target {campaign.target} must compute the expected outputs without faults, got {wrong}: build the "
+        "design again, and compare with bitward infer"
+    )
+
+
+def _repair(target: Target, campaign: Campaign) -> tuple[str, ...]:
+    """The memories are golden; returns the rows that were not, as a killed run leaves them on a board that stays on."""
+    rows = list(target.differing(campaign.golden))
+    for memory, word in rows:
+        target.write(memory, word, beat_of(campaign.golden[memory][word]))
+    return _names(rows)
+
+
+def _names(rows: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(f"{memory}:{word}" for memory, word in rows)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the trials of a campaign: filter, export, run one again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.table import Table
+
+from bitward.cli import session
+from bitward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bitward.campaign.query import Group
+    from bitward.metrics import Share
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--where", "condition", metavar="SQL", help='Only trials for which this is true: "top1_changed > 0".')
+@click.option("--export", "target", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write the trials to FILE.csv, FILE.parquet or FILE.json.")  # fmt: skip
+@click.option("--replay", metavar="TRIAL", type=click.IntRange(0), help="Run this trial again and compare its outputs.")
+@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="engine", show_default=True,
+              help="Where it is run again.")  # fmt: skip
+@click.option("--build", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+              help="The build that it was run on, as bitward build or run left it.")  # fmt: skip
+@click.option("--host", help="Board to use; without it a virtual board is started.")
+@click.option("--port", type=click.IntRange(1, 65535), default=7967, show_default=True,
+              help="Port of the board's server.")  # fmt: skip
+def command(
+    directory: Path, condition: str | None, target: Path | None, replay: int | None, on: str, build: Path | None,
+    host: str | None, port: int,
+) -> None:  # fmt: skip
+    """Show the trials in DIR, a campaign's folder, by memory and bit; or filter, export, or run one of them again.
+
+    Columns for --where: trial, memory, layer, role, word, bit, stored_bit, copy, parameter, flips, status, path,
+    outputs_changed, top1_changed (numbers of images), top1_correct, seconds and others; the export has them all.
+    """
+    if replay is not None:
+        _replay(directory, replay, on, build, host, port)
+        return
+    from bitward.campaign import TrialStore, verdicts_sha256
+    from bitward.campaign.query import export, summary, where
+
+    store = TrialStore.load(directory)
+    table = store.read() if condition is None else where(store.read(), condition)
+    console = session().console
+    if target is not None:
+        export(table, target)
+        console.print(f"{len(table)} trials")
+        click.echo(target)
+        return
+    ended = store.result()
+    console.print(_shown(f"{directory.name}: {len(table)} of {store.spec.get('faults')} trials", summary(table)))
+    if condition is None:
+        console.print(f"not ended yet: {len(table)} trials are stored" if ended is None else _ending(ended, store.spec),
+                      markup=False, soft_wrap=True)  # fmt: skip
+        click.echo(f"verdicts {verdicts_sha256(table)}")
+
+
+def _replay(directory: Path, number: int, on: str, build: Path | None, host: str | None, port: int) -> None:
+    from bitward.flow.attack import Place, run_again
+
+    if build is None:
+        raise ConfigError("--build must name the build to run a trial again on, got nothing: give the campaign's own")
+    again = run_again(directory, number, Place(on, build, host, port))  # type: ignore[arg-type]
+    what = " ".join(map(str, again.faults[:3])) + (
+        f" and {len(again.faults) - 3} more" if len(again.faults) > 3 else ""
+    )
+    if not again.is_equal:
+        raise ConfigError(
+            f"trial {number} ({what}) must give on {on} the outputs it gave, got {again.found[:12]} for "
+            f"{again.recorded[:12]}: the build or its code is another one"
+        )
+    click.echo(f"trial {number} ({what}) on {on}: outputs equal the recorded ones, {again.found}")
+
+
+def _ending(ended: dict[str, Any], spec: dict[str, Any]) -> str:
+    """How the campaign ended, and the interval of its rule."""
+    text = f"ended: {ended['ended']}"
+    if ended["interval"] is None:
+        return text
+    at = {name: f"{100 * value:.3g} %" for name, value in ended["interval"].items()}
+    metric = spec["stopping"]["metric"] if spec.get("stopping") else "top1_changed"
+    return f"{text}; {metric} of all faults: {at['estimate']} [{at['low']}, {at['high']}]"
+
+
+def _shown(title: str, groups: list[Group]) -> Table:
+    rare = {
+        "failed": [str(group.failed) for group in groups if group.failed],
+        "left out": [str(group.screened_out) for group in groups if group.screened_out],
+    }
+    columns = ["role", "memory", "bit", "trials", *(name for name, counts in rare.items() if counts)]
+    caption = "Changed: % of the trials run, with 95 % intervals; those that failed count as changed."
+    table = Table(title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="left" if name in ("role", "memory") else "right")
+    for name in ("outputs changed", "decisions changed"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for group in groups:
+        known = {
+            "role": group.role or "",
+            "memory": group.memory or "several, none",
+            "bit": "" if group.stored_bit is None else str(group.stored_bit),
+            "trials": str(group.trials),
+            "failed": str(group.failed),
+            "left out": str(group.screened_out),
+        }
+        shares = (_share(group.outputs_changed), _share(group.top1_changed))
+        table.add_row(*(known[name] for name in columns), *shares)
+    return table
+
+
+def _share(share: Share | None) -> str:
+    if share is None:
+        return "not measured"
+    return f"{100 * share.value:.3g} [{100 * share.low:.3g}, {100 * share.high:.3g}]"

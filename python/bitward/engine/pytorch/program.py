@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A torch network as a list of steps, traced by torch.fx: what a fault at one of them can reach is known."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from bitward.engine.pytorch.pools import simple_pool
+from bitward.engine.pytorch.rules import (
+    Add,
+    Channelwise,
+    Concat,
+    Convolution,
+    Flatten,
+    Norm,
+    Rule,
+    TransposedConvolution,
+    Whole,
+)
+from bitward.errors import ModelError
+
+CHANNELWISE_MODULES: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU,
+    nn.ELU, nn.Softplus, nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d, nn.Upsample,
+)  # fmt: skip
+CHANNELWISE_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.hardsigmoid, F.hardswish, F.silu, F.gelu, F.elu, F.softplus, F.dropout,
+    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.interpolate, torch.relu, torch.sigmoid,
+    torch.tanh,
+)  # fmt: skip
+CHANNELWISE_METHODS = ("relu", "sigmoid", "tanh", "clamp", "contiguous")
+LAYERS: dict[type[nn.Module], type[Rule]] = {
+    nn.Conv2d: Convolution, nn.Linear: Convolution, nn.BatchNorm2d: Norm, nn.BatchNorm1d: Norm,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: the values, by name, that it takes, the one it gives, and the layer whose parameters it reads."""
+
+    name: str
+    rule: Rule
+    inputs: tuple[str, ...]
+    layer: str | None
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps in an order in which each follows those whose values it takes; `source` is what the user gives."""
+
+    steps: tuple[Step, ...]
+    source: str
+    sink: str
+
+    def index_of(self, layer: str) -> list[int]:
+        """The steps that read parameters of the layer, or of a part of it."""
+        return [
+            index
+            for index, step in enumerate(self.steps)
+            if step.layer is not None and (step.layer in ("", layer) or layer.startswith(f"{step.layer}."))
+        ]
+
+    def last_use(self) -> dict[str, int]:
+        """By value: the last step that takes it."""
+        uses = {name: index for index, step in enumerate(self.steps) for name in step.inputs}
+        return {**uses, self.sink: len(self.steps)}
+
+
+class _Tracer(fx.Tracer):
+    """Torch's own layers and those of Brevitas are steps; other modules are looked into."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, (nn.Sequential, nn.ModuleList)):
+            return False
+        return type(m).__module__.split(".")[0] in ("torch", "brevitas")
+
+
+def trace(network: nn.Module) -> Program:
+    """The network's steps. Where torch.fx cannot follow its code, it is one step: right, and slow."""
+    try:
+        graph = _Tracer().trace(network)
+        return _program(graph, dict(network.named_modules()), network)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError, _Unclear):
+        return as_one_step(network)
+
+
+class _Unclear(Exception):
+    """The graph has a form that steps do not have: several inputs or outputs, values that are no tensors."""
+
+
+def _program(graph: fx.Graph, modules: dict[str, nn.Module], network: nn.Module) -> Program:
+    sources = [node for node in graph.nodes if node.op == "placeholder"]
+    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
+    if len(sources) != 1 or not isinstance(outputs, fx.Node):
+        raise _Unclear
+    steps = []
+    for node in graph.nodes:
+        if node.op not in ("placeholder", "output"):
+            steps.append(_step(node, modules, network))
+    program = Program(tuple(steps), sources[0].name, outputs.name)
+    wanted = _needed(program)
+    return Program(tuple(step for step in steps if step.name in wanted), program.source, program.sink)
+
+
+def _needed(program: Program) -> set[str]:
+    wanted = {program.sink}
+    for step in reversed(program.steps):
+        if step.name in wanted:
+            wanted.update(step.inputs)
+    return wanted
+
+
+def _step(node: fx.Node, modules: dict[str, nn.Module], network: nn.Module) -> Step:
+    inputs = tuple(each.name for each in node.all_input_nodes)
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return Step(node.name, _rule_of(module), inputs, str(node.target))
+    if node.op == "get_attr":
+        tensor = operator.attrgetter(str(node.target))(network)
+        return Step(node.name, Whole(lambda: tensor), inputs, str(node.target).rpartition(".")[0])
+    rule = _function_rule(node)
+    return Step(node.name, rule, inputs[:1] if isinstance(rule, Flatten) else inputs, None)
+
+
+def _rule_of(module: nn.Module) -> Rule:
+    if getattr(module, "inplace", False):
+        setattr(module, "inplace", False)  # noqa: B010 - golden values must stay
+    for kind, rule in LAYERS.items():
+        if type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks:
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is None:
+                return Whole(module)
+            made: Rule = rule(module)  # type: ignore[call-arg]
+            return made
+    if type(module) is nn.ConvTranspose2d and module.groups == 1:
+        return TransposedConvolution(module)
+    if type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
+        return Flatten()
+    if type(module) is nn.MaxPool2d and (pool := simple_pool(module)) is not None:
+        return Channelwise(pool)
+    is_plain = type(module) in CHANNELWISE_MODULES or getattr(module, "treats_channels_alike", False)
+    return Channelwise(module) if is_plain else Whole(module)
+
+
+def _function_rule(node: fx.Node) -> Rule:
+    tensors, target = node.all_input_nodes, node.target
+    if target in (operator.add, torch.add, "add", operator.iadd) and len(tensors) == 2 and not node.kwargs:
+        return Add()
+    if target in (torch.cat, torch.concat) and _axis(node) == 1:
+        return Concat()
+    if _flattens(node):
+        return Flatten()
+    function: Callable[..., Any] = _bound(node)
+    first = node.args[0] if node.args else None
+    if len(tensors) == 1 and first is tensors[0]:
+        scalar = target in (operator.add, operator.mul, operator.sub, operator.truediv, "mul", "add", "sub", "div")
+        if target in CHANNELWISE_FUNCTIONS or target in CHANNELWISE_METHODS or scalar:
+            return Channelwise(function)
+    return Whole(function)
+
+
+def _axis(node: fx.Node) -> Any:
+    return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+
+
+def _flattens(node: fx.Node) -> bool:
+    """Is it x.flatten(1), x.view(n, -1) or the like, whatever the way that n is written?"""
+    if node.target in (torch.flatten, "flatten"):
+        return tuple(node.args[1:]) == (1,) and not node.kwargs or node.kwargs == {"start_dim": 1}
+    if node.target in ("view", "reshape") and len(node.args) == 3 and node.args[2] == -1:
+        size = node.args[1]
+        return isinstance(size, fx.Node) and size.target in ("size", getattr, operator.getitem)
+    return False
+
+
+def _bound(node: fx.Node) -> Callable[..., Tensor]:
+    """The node's function of its tensors alone, which it leaves as they are."""
+    names = [each.name for each in node.all_input_nodes]
+    is_method = node.op == "call_method"
+    works_in_place = node.kwargs.get("inplace") or any(argument is True for argument in node.args[1:])
+    works_in_place = works_in_place or str(getattr(node.target, "__name__", node.target)).rstrip("2d").endswith("_")
+
+    def run(*tensors: Any) -> Any:
+        given = dict(zip(names, tensors, strict=True))
+        if works_in_place:
+            given[names[0]] = given[names[0]].clone()
+        args = fx.node.map_arg(node.args, lambda each: given[each.name])
+        kwargs = fx.node.map_arg(node.kwargs, lambda each: given[each.name])
+        if is_method:
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    return run
+
+
+def execute(program: Program, images: Tensor) -> dict[str, Tensor]:
+    """The golden values of all steps, by name."""
+    values: dict[str, Any] = {program.source: images}
+    for step in program.steps:
+        step.rule.prepare()
+        values[step.name] = step.rule.run_golden(*(values[name] for name in step.inputs))
+    return values
+
+
+def checked(program: Program, network: nn.Module, images: Tensor) -> Program:
+    """The program if its steps can be computed for some of the images alone, else the network as one step.
+
+    ModelError where the steps do not compute what the network does.
+    """
+    expected = network(images.contiguous())
+    values = execute(program, images)
+    if not isinstance(expected, Tensor) or not torch.allclose(
+        values[program.sink], expected, rtol=1e-4, atol=1e-5, equal_nan=True
+    ):
+        raise ModelError("a network must give one tensor that its trace gives too, got another: see torch.fx")
+    separate = all(isinstance(value, Tensor) and value.ndim and len(value) == len(images) for value in values.values())
+    if separate and len(images) > 1:
+        some = execute(program, images[1:])[program.sink] if not _constants(program) else None
+        separate = some is not None and torch.allclose(some, expected[1:], rtol=1e-4, atol=1e-5, equal_nan=True)
+    return program if separate else as_one_step(network)
+
+
+def _constants(program: Program) -> bool:
+    return any(not step.inputs for step in program.steps)
+
+
+def as_one_step(network: nn.Module) -> Program:
+    """The network as it is."""
+    whole = Whole(lambda images: network(images.contiguous()))
+    return Program((Step("network", whole, ("images",), ""),), "images", "network")

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of a torch network as memories: each tensor stored in a format, under a scheme, and hit there.
+
+A memory holds one parameter a word, in C order. Its tensor in the network holds what is read from it, in place: a fault
+changes the entries that it hits and nothing else, and no copy of the network is ever made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bitward.errors import ConfigError, ManifestError
+from bitward.faults import Fault
+from bitward.formats import Float32, Format, Int
+from bitward.manifest import Manifest, Memory
+from bitward.memory import Role
+from bitward.schemes import Plain, Scheme
+from bitward.words import Words, from_bits, from_ints, to_bits, to_ints
+
+Indices = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+NORM_ROLES: dict[str, Role] = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a tensor is stored: `format` of a value times `scale` (broadcast over the tensor), under `scheme`."""
+
+    format: Format
+    scheme: Scheme
+    scale: npt.NDArray[np.float64] | None = None
+
+
+Choose = Callable[[str, Role, torch.Tensor], "Storage | None"]
+"""How the tensor of that name and role is stored; None: it is no memory, and stays as it is."""
+
+
+def as_float32(name: str, role: Role, tensor: torch.Tensor) -> Storage:
+    """Every parameter in single precision, as torch keeps it, unprotected."""
+    return Storage(Float32(), Plain(32))
+
+
+def as_format(made: Format, scheme: Callable[[int], Scheme] = Plain, roles: Sequence[Role] | None = None) -> Choose:
+    """Parameters of those roles (all for None) in one format; `scheme` is made for its bits."""
+
+    def choose(name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
+        return Storage(made, scheme(made.bits)) if roles is None or role in roles else None
+
+    return choose
+
+
+def as_integers(bits: int, per_channel: bool = False, scheme: Callable[[int], Scheme] = Plain) -> Choose:
+    """Weights as symmetric integers of `bits` bits, the largest at full scale, by tensor or by output channel.
+
+    The other parameters are in single precision and no memories.
+    """
+
+    def choose(name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
+        if role != "weight":
+            return None
+        values = tensor.detach().abs().double()
+        largest = values.amax(dim=tuple(range(1, values.ndim)), keepdim=True) if per_channel else values.max()
+        scale = (largest / (2 ** (bits - 1) - 1)).clamp_min(torch.finfo(torch.float32).tiny).cpu().numpy()
+        return Storage(Int(bits), scheme(bits), scale)
+
+    return choose
+
+
+class StoredTensor:
+    """One memory of a network, and the tensor that holds what is read from it."""
+
+    def __init__(self, memory: Memory, tensor: torch.Tensor, scale: npt.NDArray[np.float64] | None) -> None:
+        """The tensor holds the nearest values that the format has."""
+        self.memory, self.tensor = memory, tensor
+        self._flat = tensor.detach().view(-1)
+        self._scale = None if scale is None else np.ascontiguousarray(np.broadcast_to(scale, memory.shape)).reshape(-1)
+        self._bits: dict[int, npt.NDArray[np.uint8]] = {}  # stored bits of the words that were written, by word
+        self._golden: dict[int, float] = {}  # of the same words: what the tensor held
+        if not isinstance(memory.format, Float32):
+            every = np.arange(memory.parameters)
+            self._flat.copy_(torch.from_numpy(self._values(self._plain(self._of(every), every), every)))
+
+    @property
+    def faulty(self) -> Indices:
+        """The words that are not golden, ascending."""
+        return np.array(sorted(self._bits), dtype=np.int64)
+
+    def read(self, word: int) -> int:
+        """The stored word as it is now."""
+        bits = self._bits.get(word)
+        stored = self._stored(np.array([word]))[0] if bits is None else bits
+        return to_ints(from_bits(stored[None]), self.memory.width)[0]
+
+    def golden(self, word: int) -> int:
+        """The stored word without faults."""
+        return to_ints(from_bits(self._stored(np.array([word]))), self.memory.width)[0]
+
+    def write(self, word: int, value: int) -> None:
+        """The word is stored so; the tensor holds what is read from it."""
+        stored = from_ints(f"a word of memory {self.memory.name}", [value], self.memory.width)
+        self._put(np.array([word]), to_bits(stored, self.memory.width))
+
+    def inject(self, words: Indices, bits: Indices, kinds: Sequence[str]) -> None:
+        """Stored bits `bits` of `words`, one each, are flipped or stuck."""
+        rows, at = np.unique(words, return_inverse=True)
+        stored = self._now(rows)
+        flipped = np.array([kind == "flip" for kind in kinds])
+        np.bitwise_xor.at(stored, (at[flipped], bits[flipped]), np.uint8(1))
+        for kind, value in (("stuck0", 0), ("stuck1", 1)):
+            stuck = np.array([each == kind for each in kinds])
+            stored[at[stuck], bits[stuck]] = value
+        self._put(rows, stored)
+
+    def hit(self, words: Indices, bits: Indices, kinds: Sequence[str]) -> tuple[Values, Values]:
+        """(golden values, values read) of `words`, each hit by itself in one bit; nothing is written."""
+        stored = self._stored(words)
+        rows = np.arange(len(words))
+        held = stored[rows, bits]
+        is_one = np.array([kind == "stuck1" for kind in kinds])
+        stored[rows, bits] = np.where([kind == "flip" for kind in kinds], 1 - held, is_one)
+        golden = self._flat[torch.from_numpy(words)].cpu().numpy()
+        return golden, self._values(self.memory.scheme.decode(from_bits(stored)), words)
+
+    def changes(self) -> tuple[Indices, Values, Values]:
+        """(flat indices, golden values, values now) of the entries whose value is not golden."""
+        words = self.faulty
+        golden = np.array([self._golden[int(word)] for word in words], dtype=np.float32)
+        now = self._flat[torch.from_numpy(words)].cpu().numpy()
+        differs = golden != now
+        return words[differs], golden[differs], now[differs]
+
+    def image(self) -> npt.NDArray[np.uint32]:
+        """The stored words as they are now, shape (depth, segments), lowest segment first."""
+        every = np.arange(self.memory.parameters)
+        words = self.memory.scheme.encode(self._plain(self._of(every), every))
+        octets = np.ascontiguousarray(words.astype(words.dtype.newbyteorder("<"))).view(np.uint8)
+        octets = octets.reshape(self.memory.depth, -1)
+        image = np.zeros((self.memory.depth, 4 * self.memory.segments), np.uint8)
+        used = min(octets.shape[1], image.shape[1])
+        image[:, :used] = octets[:, :used]
+        for word, bits in self._bits.items():
+            image[word] = 0
+            held = np.packbits(bits, bitorder="little")
+            image[word, : len(held)] = held
+        return image.view("<u4").astype(np.uint32)
+
+    def restore(self, words: Sequence[int] | None = None) -> None:
+        """Those words, or all, are golden again."""
+        chosen = [word for word in (list(self._bits) if words is None else words) if word in self._bits]
+        if chosen:
+            values = torch.tensor([self._golden[word] for word in chosen], dtype=self._flat.dtype)
+            self._flat[torch.tensor(chosen)] = values.to(self._flat.device)
+        for word in chosen:
+            del self._bits[word], self._golden[word]
+
+    def _of(self, words: Indices) -> npt.NDArray[np.float64]:
+        """Golden values of the tensor."""
+        values = self._flat[torch.from_numpy(words)].double().cpu().numpy()
+        for place in np.flatnonzero(np.isin(words, list(self._golden))) if self._golden else ():
+            values[place] = self._golden[int(words[place])]
+        return np.asarray(values)
+
+    def _plain(self, values: npt.NDArray[np.float64], words: Indices) -> Words:
+        return self.memory.format.encode(values if self._scale is None else values / self._scale[words])
+
+    def _values(self, plain: Words, words: Indices) -> npt.NDArray[np.float32]:
+        values = self.memory.format.decode(plain)
+        return np.asarray(values if self._scale is None else values * self._scale[words], dtype=np.float32)
+
+    def _stored(self, words: Indices) -> npt.NDArray[np.uint8]:
+        """Golden stored bits, shape (words, width)."""
+        return to_bits(self.memory.scheme.encode(self._plain(self._of(words), words)), self.memory.width)
+
+    def _now(self, words: Indices) -> npt.NDArray[np.uint8]:
+        stored = self._stored(words)
+        for place, word in enumerate(words.tolist()) if self._bits else ():
+            if word in self._bits:
+                stored[place] = self._bits[word]
+        return stored
+
+    def _put(self, words: Indices, stored: npt.NDArray[np.uint8]) -> None:
+        at = torch.from_numpy(words)
+        fresh = [word for word in words.tolist() if word not in self._golden]
+        held = self._flat[torch.tensor(fresh, dtype=torch.int64)].cpu().numpy()
+        self._golden.update(zip(fresh, held.tolist(), strict=True))
+        self._bits.update(zip(words.tolist(), stored, strict=True))
+        values = self._values(self.memory.scheme.decode(from_bits(stored)), words)
+        self._flat[at] = torch.from_numpy(values).to(self._flat.device)
+
+
+def tensors_of(network: nn.Module) -> Iterator[tuple[str, str, Role, torch.Tensor]]:
+    """(name, layer, role, tensor) of every parameter that inference reads, batch norm's statistics included."""
+    for layer, module in network.named_modules():
+        held = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+        for name, tensor in held.items():
+            role = NORM_ROLES.get(name) if isinstance(module, NORMS) else _role(name, tensor)
+            if role is not None and tensor.is_floating_point() and tensor.numel():
+                yield f"{layer}.{name}" if layer else name, layer, role, tensor
+
+
+def _role(name: str, tensor: torch.Tensor) -> Role | None:
+    if name == "bias":
+        return "bias"
+    return "weight" if name == "weight" and tensor.ndim > 1 else None
+
+
+def store(
+    network: nn.Module, choose: Choose = as_float32, design: str = "network"
+) -> tuple[Manifest, list[StoredTensor]]:
+    """The memories of a network, as `choose` says; its tensors hold what is read from them.
+
+    ConfigError where no tensor is one. A tensor that two layers share is one memory.
+    """
+    found: list[StoredTensor] = []
+    seen: set[int] = set()
+    for name, layer, role, tensor in tensors_of(network):
+        storage = choose(name, role, tensor)
+        if storage is None or tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        memory = Memory(name, layer, name, role, tuple(tensor.shape), storage.format, storage.scheme)
+        if not tensor.is_contiguous() or tensor.dtype != torch.float32:
+            raise ConfigError(
+                f"tensor {name} must be contiguous and of float32 to be a memory, got {tensor.dtype}: convert it"
+            )
+        found.append(StoredTensor(memory, tensor, storage.scale))
+    if not found:
+        raise ConfigError("a network must have a tensor that is a memory, got none: choose formats for its roles")
+    return Manifest(design, 0, "none", 0.0, tuple(each.memory for each in found)), found
+
+
+def by_memory(faults: Sequence[Fault]) -> dict[str, tuple[Indices, Indices, list[str]]]:
+    """(words, bits, kinds) of the faults in each memory."""
+    groups: dict[str, list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault(fault.memory, []).append(fault)
+    return {
+        name: (
+            np.array([fault.word for fault in group], dtype=np.int64),
+            np.array([fault.bit for fault in group], dtype=np.int64),
+            [fault.kind for fault in group],
+        )
+        for name, group in groups.items()
+    }
+
+
+def check_place(memory: Memory, words: Indices, bits: Indices) -> None:
+    """Every word and bit is one of the memory's; ManifestError otherwise."""
+    for what, array, count in (("word", words, memory.depth), ("bit", bits, memory.width)):
+        if array.size and not (0 <= array.min() and array.max() < count):
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise ManifestError(
+                f"{what} must be 0 to {count - 1} in memory {memory.name}, got {wrong}; take faults from bitward.faults"
+            )

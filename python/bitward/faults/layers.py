@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bits drawn layer first: every layer equally likely, then every live bit of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from bitward.errors import FormatError
+from bitward.faults.draw import below
+from bitward.faults.fault import Fault
+from bitward.faults.model import Sampler, Trial
+from bitward.faults.population import Population
+
+
+@dataclass(frozen=True)
+class Layers(Sampler):
+    """`flips` distinct bits a trial, each of a layer drawn uniformly, then of that layer's live bits.
+
+    The draw of FORTUNE's released code (which may hit a bit twice; here another is drawn). A small layer's bits are hit
+    far more often than at the nominal rate: take `Uniform` or `Ber` for upsets per stored bit.
+    """
+
+    name: ClassVar[str] = "layers"
+
+    flips: int = 1
+    bits: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = min(layer.size for layer in self._layers)
+        if not 1 <= self.flips <= least:
+            raise FormatError(
+                f"flips must be 1 to {least}, the live bits of the smallest layer, got {self.flips}: ask for fewer"
+            )
+
+    @cached_property
+    def _layers(self) -> tuple[Population, ...]:
+        """The bits of each layer, in the manifest's order; without those that `bits` leaves none of."""
+        chosen = self.manifest.select(self.memories)
+        by_layer = {layer: [m for m in chosen if m.layer == layer] for layer in dict.fromkeys(m.layer for m in chosen)}
+        highest = {layer: max(m.scheme.stored_bits for m in memories) for layer, memories in by_layer.items()}
+        bits = self.bits
+        if bits is None:
+            return tuple(Population(tuple(memories)) for memories in by_layer.values())
+        kept = {layer: tuple(bit for bit in bits if bit < highest[layer]) for layer in by_layer}
+        return tuple(Population(tuple(by_layer[layer]), some) for layer, some in kept.items() if some)
+
+    def _hit(self, number: int) -> Trial:
+        source = self._stream(number)
+        hit: dict[Fault, None] = {}
+        while len(hit) < self.flips:
+            layer = self._layers[int(below(source, len(self._layers), 1)[0])]
+            rank = below(source, layer.size, 1)
+            hit.update(dict.fromkeys(layer.faults(np.asarray(rank))))
+        return tuple(hit)

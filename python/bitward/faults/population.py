@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fault population: every live bit of the memories chosen, numbered, and the way from numbers to faults."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from bitward.errors import FormatError
+from bitward.faults.fault import Fault
+from bitward.manifest import Manifest, Memory, Stratum
+
+
+def check_bits(bits: Collection[int] | None, memories: Sequence[Memory]) -> None:
+    """Each bit is one that at least one of the memories has: a typo must not end in an empty campaign."""
+    widest = max((memory.scheme.stored_bits for memory in memories), default=0)
+    for bit in bits or ():
+        if not 0 <= bit < widest:
+            raise FormatError(f"bits must be 0 to {widest - 1} in the memories chosen, got {bit}; copies count as bits")
+
+
+def stratum_faults(memory: Memory, stored_bit: int, ranks: npt.NDArray[np.int64] | None = None) -> list[Fault]:
+    """The members of a stratum, all of them or those of `ranks`, as faults."""
+    return [Fault(memory.name, word, bit) for word, bit in memory.members(stored_bit, ranks).tolist()]
+
+
+def every_fault(manifest: Manifest, memory: str, stored_bits: Iterable[int] | None = None) -> Iterator[Fault]:
+    """Every live bit of a memory, stored bit by stored bit, then row by row, for exhaustive campaigns.
+
+    `stored_bits` keeps some bits of the stored word only: `scheme.masked_bits` is every voted bit and its copies.
+    """
+    found = manifest.memory(memory)
+    chosen = range(found.scheme.stored_bits) if stored_bits is None else sorted(set(stored_bits))
+    check_bits(chosen, (found,))
+    for stored_bit in chosen:
+        yield from stratum_faults(found, stored_bit)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The live bits of `memories`, in those `bits` of the stored word alone if given.
+
+    They are numbered memory by memory, then by stored bit, then row by row.
+    """
+
+    memories: tuple[Memory, ...]
+    bits: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits, self.memories)
+        if self.size == 0:
+            names = ", ".join(memory.name for memory in self.memories) or "no memory"
+            raise FormatError(f"the memories chosen must have live bits, got none in {names}: choose others")
+
+    @cached_property
+    def _strata(self) -> tuple[tuple[Memory, Stratum], ...]:
+        found = ((memory, stratum) for memory in self.memories for stratum in memory.strata)
+        return tuple(pair for pair in found if self.bits is None or pair[1].stored_bit in self.bits)
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """One behind the last rank of each stratum."""
+        return np.cumsum([stratum.size for _, stratum in self._strata], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of bits."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def faults(self, ranks: npt.NDArray[np.int64]) -> tuple[Fault, ...]:
+        """The faults of ascending `ranks`, each 0 to size - 1."""
+        ends = np.searchsorted(ranks, self._ends)
+        found: list[Fault] = []
+        start = first = 0
+        for (memory, stratum), end, last in zip(self._strata, ends.tolist(), self._ends.tolist(), strict=True):
+            if end > start:
+                found += stratum_faults(memory, stratum.stored_bit, ranks[start:end] - first)
+            start, first = end, last
+        return tuple(found)
