@@ -124,4 +124,4 @@ def test_base_dependencies_are_light(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     names = {requirement.split(">")[0] for requirement in project["dependencies"]}
     assert names == {"numpy", "click", "pydantic", "pyyaml", "rich"}
-    assert set(project["optional-dependencies"]) == {"engine", "train", "build", "board", "dev"}
+    assert set(project["optional-dependencies"]) == {"engine", "train", "build", "board", "dev", "peers"}
