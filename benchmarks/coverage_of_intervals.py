@@ -289,6 +289,7 @@ CASES = (
         partial(by_class, "empirical-bernstein", "population"),
         True,
         True,
+        population=POPULATION,
         slow=True,
     ),
     Case("stratified, sequences added", stratified_sequence, True, True, population=POPULATION),

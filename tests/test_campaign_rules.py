@@ -289,6 +289,18 @@ def test_trials_that_come_out_of_order_wait():
     assert Prefix(RULE, None).take(rows[1:]) == []
 
 
+def test_looking_at_the_interval_does_not_change_where_the_rule_is_met():
+    rows = [row(number, outputs_changed=int(number % 7 == 0)) for number in range(4000)]
+    rule = Stopping("outputs_changed", margin=0.05, method="beta-binomial")
+    expected = Prefix(rule, None).take(rows)
+    watched = Prefix(rule, None)
+    taken = []
+    for one in rows:
+        taken += watched.take([one])
+        watched.latest()
+    assert 100 < len(expected) < len(rows) and taken == expected
+
+
 def row(number, **changes):
     at = ("first", "fc1", "weight", 0, 0, 0, 0, 0, 0, 0)
     given = {"outputs_changed": 0, "top1_changed": 0, "top1_correct": None, "outputs_sha256": "x", **changes}

@@ -83,16 +83,17 @@ class Prefix:
             self._tally.add(trial)
             grown.append(trial)
             if self.trials >= self._look:
-                self._ask()
+                self.is_met = self._rule.is_met_by(self.latest(), self._population)
+                self._look = self._rule.next_look(self.trials)
         return grown
 
     def latest(self) -> Interval:
-        """The interval of all trials given on."""
+        """The interval of all trials given on: to be shown. Whoever looks does not change where the rule is met."""
         if self.trials > self.interval.trials:
-            self._ask()
+            self._update()
         return self.interval
 
-    def _ask(self) -> None:
+    def _update(self) -> None:
         values, start = self._tally.values(self._fed), self._fed
         self._fed = self.trials
         if self._plain is not None:
@@ -103,5 +104,3 @@ class Prefix:
             self.interval = self._screened.interval()
         else:
             self.interval = self._tally.interval(self._rule, self._population, self._audit)
-        self.is_met = self._rule.is_met_by(self.interval, self._population)
-        self._look = self._rule.next_look(self.trials)
