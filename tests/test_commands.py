@@ -227,7 +227,7 @@ def test_a_target_that_cannot_be_met_is_refused(refused, dense, tmp_path, fps):
         ({"fc1": {"PE": 4}}, "folding of fc1: PE must be one of 1, 2, 3, 6, got 4"),
         ({"fc1": {"SIMD": 0}}, "folding of fc1: SIMD must be one of 1, 2, 3, 4, 6, 12, got 0"),
         ({"fc3": {"PE": 1}}, "folding must name a layer or node .*, got 'fc3'; did you mean 'fc"),
-        ({"fc1": {"PEE": 1}}, "folding of fc1 must set attributes of its node, got 'PEE'; did you mean 'PE'"),
+        ({"fc1": {"PEE": 1}}, "folding of fc1 must set what its node lets choose, got 'PEE'; did you mean 'PE'"),
         ({"fc1": {"PE": "eight"}}, "folding of fc1: PE must be of type int, got 'eight'"),
         ({"fc1": 7}, "folding of fc1 must map attributes to values, .*got 7"),
         ([1, 2], "--folding must map layers to attributes, got a list in"),

@@ -117,7 +117,8 @@ def test_the_command_and_the_flow_know_all_models_and_metrics():
 
 
 def test_every_option_of_the_command_is_a_setting_or_of_the_place():
-    settings = {option.name for option in inject.command.params} - set(inject.HERE) - {"flow"}
+    shown = {option.name for option in inject.command.params if not getattr(option, "hidden", False)}
+    settings = shown - set(inject.HERE) - {"flow"}
     assert settings <= set(Inject.model_fields)
     text = CliRunner().invoke(inject.command, ["--help"]).output
     for name in (*inject.MODELS, "--faults-from", "--margin", "--scheduler", "--audit"):
