@@ -214,7 +214,10 @@ class Screened(Contender):
         left_out &= np.random.default_rng(len(trials)).random(len(trials)) >= AUDIT
         found = np.full((len(trials), len(self.case.images)), -1)
         kept = [trial for trial, out in zip(trials, left_out, strict=True) if not out]
-        found[~left_out] = [out.argmax(1) for out, _, _ in self.case.engine.outcomes(self.case.images, kept)]
+        for place, (out, _, _) in zip(
+            np.flatnonzero(~left_out), self.case.engine.outcomes(self.case.images, kept), strict=True
+        ):
+            found[place] = out.argmax(1)
         return found
 
 
