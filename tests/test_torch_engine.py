@@ -13,8 +13,9 @@ from torch import nn
 
 from bitward.engine.pytorch import TorchEngine, as_float32, as_format, as_integers, frozen
 from bitward.engine.pytorch import engine as engine_module
+from bitward.engine.pytorch.layers import Convolution
 from bitward.engine.pytorch.program import trace
-from bitward.engine.pytorch.rules import Convolution, Norm
+from bitward.engine.pytorch.rules import Add
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault
 from bitward.formats import BFloat16, Fixed, Float16
@@ -185,7 +186,7 @@ def test_other_images_are_computed_anew():
         engine.restore()
 
 
-@pytest.mark.parametrize(("rule", "method"), [(Norm, "follow"), (Convolution, "follow"), (Convolution, "_taps")])
+@pytest.mark.parametrize(("rule", "method"), [(Add, "follow"), (Convolution, "follow"), (Convolution, "_taps")])
 def test_a_wrong_rule_is_found(monkeypatch, rule, method):
     """Negative control: these tests can fail."""
     right = getattr(rule, method)

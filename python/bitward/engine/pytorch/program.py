@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from bitward.engine.pytorch.layers import Convolution, Norm, TransposedConvolution
 from bitward.engine.pytorch.pools import simple_pool
-from bitward.engine.pytorch.rules import (
-    Add,
-    Channelwise,
-    Concat,
-    Convolution,
-    Flatten,
-    Norm,
-    Rule,
-    TransposedConvolution,
-    Whole,
-)
+from bitward.engine.pytorch.rules import Activation, Add, Channelwise, Concat, Flatten, MaxPool, Rule, Whole
 from bitward.errors import ModelError
 
 CHANNELWISE_MODULES: tuple[type[nn.Module], ...] = (
@@ -37,6 +28,13 @@ CHANNELWISE_FUNCTIONS: tuple[Callable[..., Any], ...] = (
     torch.tanh,
 )  # fmt: skip
 CHANNELWISE_METHODS = ("relu", "sigmoid", "tanh", "clamp", "contiguous")
+RISING: dict[Any, Callable[[Tensor], Tensor] | None] = {
+    nn.ReLU: torch.relu_, F.relu: torch.relu_, torch.relu: torch.relu_, "relu": torch.relu_,
+    nn.Sigmoid: torch.sigmoid_, torch.sigmoid: torch.sigmoid_, "sigmoid": torch.sigmoid_,
+    nn.Tanh: torch.tanh_, torch.tanh: torch.tanh_, "tanh": torch.tanh_,
+    nn.ReLU6: None, F.relu6: None, nn.Hardtanh: None, nn.Hardsigmoid: None, F.hardtanh: None, F.hardsigmoid: None,
+}  # fmt: skip
+"""Activations that never fall, and what computes them in place."""
 LAYERS: dict[type[nn.Module], type[Rule]] = {
     nn.Conv2d: Convolution, nn.Linear: Convolution, nn.BatchNorm2d: Norm, nn.BatchNorm1d: Norm,
 }  # fmt: skip
@@ -44,12 +42,12 @@ LAYERS: dict[type[nn.Module], type[Rule]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: the values, by name, that it takes, the one it gives, and the layer whose parameters it reads."""
+    """One operation: the values, by name, that it takes, the one it gives, and the layers whose parameters it reads."""
 
     name: str
     rule: Rule
     inputs: tuple[str, ...]
-    layer: str | None
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,19 @@ class Program:
         return [
             index
             for index, step in enumerate(self.steps)
-            if step.layer is not None and (step.layer in ("", layer) or layer.startswith(f"{step.layer}."))
+            if any(each in ("", layer) or layer.startswith(f"{each}.") for each in step.layers)
         ]
+
+    def takers(self, name: str) -> list[str]:
+        """The steps, by name, that take the value; the user is one of them for the last."""
+        return [step.name for step in self.steps for each in step.inputs if each == name] + (
+            ["user"] if name == self.sink else []
+        )
+
+    @property
+    def is_continuous(self) -> bool:
+        """Do small changes of values stay small? They may not where values are quantized, or nobody knows."""
+        return all(step.rule.is_continuous for step in self.steps)
 
     def last_use(self) -> dict[str, int]:
         """By value: the last step that takes it."""
@@ -122,12 +131,12 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], network: nn.Module) -> S
     inputs = tuple(each.name for each in node.all_input_nodes)
     if node.op == "call_module":
         module = modules[str(node.target)]
-        return Step(node.name, _rule_of(module), inputs, str(node.target))
+        return Step(node.name, _rule_of(module), inputs, (str(node.target),))
     if node.op == "get_attr":
         tensor = operator.attrgetter(str(node.target))(network)
-        return Step(node.name, Whole(lambda: tensor), inputs, str(node.target).rpartition(".")[0])
+        return Step(node.name, Whole(lambda: tensor), inputs, (str(node.target).rpartition(".")[0],))
     rule = _function_rule(node)
-    return Step(node.name, rule, inputs[:1] if isinstance(rule, Flatten) else inputs, None)
+    return Step(node.name, rule, inputs[:1] if isinstance(rule, Flatten) else inputs)
 
 
 def _rule_of(module: nn.Module) -> Rule:
@@ -144,9 +153,12 @@ def _rule_of(module: nn.Module) -> Rule:
     if type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
         return Flatten()
     if type(module) is nn.MaxPool2d and (pool := simple_pool(module)) is not None:
-        return Channelwise(pool)
-    is_plain = type(module) in CHANNELWISE_MODULES or getattr(module, "treats_channels_alike", False)
-    return Channelwise(module) if is_plain else Whole(module)
+        return MaxPool(pool, True)
+    if type(module) in RISING:
+        return Activation(module, True, RISING[type(module)])
+    if type(module) in CHANNELWISE_MODULES:
+        return Channelwise(module, True)
+    return Channelwise(module) if getattr(module, "treats_channels_alike", False) else Whole(module)
 
 
 def _function_rule(node: fx.Node) -> Rule:
@@ -161,8 +173,10 @@ def _function_rule(node: fx.Node) -> Rule:
     first = node.args[0] if node.args else None
     if len(tensors) == 1 and first is tensors[0]:
         scalar = target in (operator.add, operator.mul, operator.sub, operator.truediv, "mul", "add", "sub", "div")
+        if target in RISING:
+            return Activation(function, True, RISING[target])
         if target in CHANNELWISE_FUNCTIONS or target in CHANNELWISE_METHODS or scalar:
-            return Channelwise(function)
+            return Channelwise(function, True)
     return Whole(function)
 
 
@@ -200,12 +214,16 @@ def _bound(node: fx.Node) -> Callable[..., Tensor]:
     return run
 
 
-def execute(program: Program, images: Tensor) -> dict[str, Tensor]:
-    """The golden values of all steps, by name."""
+def execute(program: Program, images: Tensor, kept: Container[str] | None = None) -> dict[str, Tensor]:
+    """The golden values, by name, of all steps, or of those whose names are in `kept`."""
     values: dict[str, Any] = {program.source: images}
-    for step in program.steps:
+    last_use = program.last_use()
+    for index, step in enumerate(program.steps):
         step.rule.prepare()
         values[step.name] = step.rule.run_golden(*(values[name] for name in step.inputs))
+        for name in step.inputs:
+            if kept is not None and last_use[name] <= index and name not in kept:
+                values.pop(name, None)
     return values
 
 
@@ -234,4 +252,4 @@ def _constants(program: Program) -> bool:
 def as_one_step(network: nn.Module) -> Program:
     """The network as it is."""
     whole = Whole(lambda images: network(images.contiguous()))
-    return Program((Step("network", whole, ("images",), ""),), "images", "network")
+    return Program((Step("network", whole, ("images",), ("",)),), "images", "network")

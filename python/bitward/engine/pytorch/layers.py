@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that have parameters: convolutions, dense layers, batch normalization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from bitward.engine.pytorch.changes import Arrival, Change, Hit, add_golden, channel_of
+from bitward.engine.pytorch.rules import Rule
+
+
+class Norm(Rule):
+    """Batch normalization with the statistics of training."""
+
+    is_continuous = True
+    makes_own_tensor = True
+    roles = ("gamma", "beta", "mean", "variance")
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return self._with(inputs[0], self._parameters())
+
+    def _parameters(self) -> dict[str, Tensor]:
+        module = self.module
+        ones = torch.ones_like(module.running_mean)
+        gamma = ones if module.weight is None else module.weight.detach()
+        beta = torch.zeros_like(ones) if module.bias is None else module.bias.detach()
+        return {"gamma": gamma, "beta": beta, "mean": module.running_mean, "variance": module.running_var}
+
+    def _with(self, values: Tensor, of: Mapping[str, Tensor]) -> Tensor:
+        return F.batch_norm(values, of["mean"], of["variance"], of["gamma"], of["beta"], False, 0.0, self.module.eps)
+
+    def line(self) -> tuple[Tensor, Tensor]:
+        """(factor, offset) by channel of the line that the parameters draw now."""
+        of = self._parameters()
+        factor = of["gamma"] / torch.sqrt(of["variance"] + self.module.eps)
+        return factor, of["beta"] - of["mean"] * factor
+
+    def follow(self, arrival: Arrival) -> Change | None:
+        (change,) = arrival.changes
+        if change is None or change.channel is None:
+            return None
+        factor, offset = self.line()
+        shape = (-1, *[1] * (change.values.ndim - 1))
+        values = torch.addcmul(offset[change.channel].view(shape), change.values, factor[change.channel].view(shape))
+        return replace(change, values=values)
+
+    def enter(self, inputs: Sequence[Tensor], output: Tensor, hits: Sequence[Hit]) -> Change:
+        channels = torch.tensor([hit.index for hit in hits], device=output.device)
+        return self.enter_channels(inputs[0][:, channels], hits)
+
+    def enter_channels(self, taken: Tensor, hits: Sequence[Hit]) -> Change:
+        """As `enter`; `taken` are golden inputs, of each hit's channel alone: (images, hits, *spatial)."""
+        channels = torch.tensor([hit.index for hit in hits], device=taken.device)
+        chosen = {name: values[channels].clone() for name, values in self._parameters().items()}
+        for place, hit in enumerate(hits):
+            chosen[hit.role][place] = hit.value
+        images = len(taken)
+        rows = {name: values.repeat_interleave(images) for name, values in chosen.items()}
+        values = taken.transpose(0, 1).reshape(len(hits) * images, 1, *taken.shape[2:])
+        flat = values.reshape(1, len(values), -1)  # rows stand where channels do
+        return Change(self._with(flat, rows).reshape(values.shape), channels.repeat_interleave(images))
+
+
+class Convolution(Rule):
+    """A two-dimensional convolution, or a dense layer as one of single pixels; perhaps with the Norm behind it.
+
+    A convolution and the batch normalization of what it gives are one step: golden weights and biases are folded, so
+    its output is that of the Norm, and a step of a weight counts as often as the Norm's factor says.
+    """
+
+    is_continuous = True
+    makes_own_tensor = True
+
+    def __init__(self, module: Any, norm: Norm | None = None) -> None:
+        self.module, self.norm = module, norm
+        self.is_dense = isinstance(module, nn.Linear)
+        self.groups: int = 1 if self.is_dense else self.module.groups
+        self._factor: Tensor | None = None
+        self._golden: Tensor = self.module.weight
+        self._golden_bias: Tensor | None = self.module.bias
+
+    def prepare(self) -> None:
+        weight, bias = self.module.weight.detach(), self.module.bias
+        if self.norm is not None:
+            self._factor, offset = self.norm.line()
+            weight = weight * self._factor.view(-1, *[1] * (weight.ndim - 1))
+            bias = offset if bias is None else torch.addcmul(offset, bias.detach(), self._factor)
+        self._golden = weight if self.is_dense else weight.contiguous(memory_format=torch.channels_last)
+        self._golden_bias = bias
+
+    def run_golden(self, *inputs: Tensor) -> Tensor:
+        if self.is_dense:
+            return F.linear(inputs[0], self._golden, self._golden_bias)
+        return self._convolve(inputs[0], self._golden, self._golden_bias, self.groups)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        output = self._run_alone(inputs[0])
+        return output if self.norm is None else self.norm.run(output)
+
+    def _run_alone(self, values: Tensor) -> Tensor:
+        if self.is_dense:
+            return F.linear(values, self.module.weight, self.module.bias)
+        return self._convolve(values, self.module.weight, self.module.bias, self.groups)
+
+    def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        module = self.module
+        if module.padding_mode != "zeros":
+            values, padding = F.pad(values, module._reversed_padding_repeated_twice, module.padding_mode), 0
+        else:
+            padding = module.padding
+        return F.conv2d(values, weight, bias, module.stride, padding, module.dilation, groups)
+
+    def enter(self, inputs: Sequence[Tensor], output: Tensor, hits: Sequence[Hit]) -> Change | None:
+        if output.ndim != (2 if self.is_dense else 4):
+            return None
+        if self.norm is not None and hits[0].role in Norm.roles:
+            channels = [hit.index for hit in hits]
+            return self.norm.enter_channels(self._channels(inputs[0], channels), hits)
+        is_bias = hits[0].role == "bias"
+        flat = torch.tensor([hit.index for hit in hits], device=output.device)
+        per_filter = self.module.weight[0].numel()
+        channel = flat if is_bias else flat // per_filter
+        steps = torch.tensor([hit.value - hit.golden for hit in hits], dtype=output.dtype, device=output.device)
+        steps = (steps if self._factor is None else steps * self._factor[channel]).reshape(
+            1, len(hits), *[1] * (output.ndim - 2)
+        )
+        golden = output[:, channel]
+        if is_bias:
+            values = golden + steps
+        else:
+            values = torch.addcmul(golden, self._taps(inputs[0], flat % per_filter, channel), steps)
+        rows = values.transpose(0, 1).reshape(len(hits) * len(output), 1, *output.shape[2:])
+        return Change(rows, channel.repeat_interleave(len(output)))
+
+    def _channels(self, taken: Tensor, channels: list[int]) -> Tensor:
+        """These channels of what the convolution alone gives, (images, channels, *spatial)."""
+        if self.groups > 1:
+            return self._run_alone(taken)[:, channels]
+        weight = self.module.weight.detach()[channels]
+        bias = None if self.module.bias is None else self.module.bias.detach()[channels]
+        return F.linear(taken, weight, bias) if self.is_dense else self._convolve(taken, weight, bias, 1)
+
+    def _taps(self, taken: Tensor, place: Tensor, channels: Tensor) -> Tensor:
+        """For each hit: the input that its weight is multiplied with, at every place of the output."""
+        if self.is_dense:
+            return taken[:, place]
+        module = self.module
+        height, width = module.kernel_size
+        source = place // (height * width)
+        if self.groups > 1:
+            source = source + channels // (len(module.weight) // self.groups) * module.weight.shape[1]
+        row, column = place // width % height, place % width
+        if isinstance(module.padding, str) or module.padding_mode != "zeros":
+            padded = F.pad(taken, module._reversed_padding_repeated_twice,
+                           "constant" if module.padding_mode == "zeros" else module.padding_mode)  # fmt: skip
+        else:
+            padded = F.pad(taken, (module.padding[1], module.padding[1], module.padding[0], module.padding[0]))
+        windows = padded.unfold(2, module.dilation[0] * (height - 1) + 1, module.stride[0])
+        windows = windows.unfold(3, module.dilation[1] * (width - 1) + 1, module.stride[1])
+        # (images, inputs, rows, columns, kernel rows, kernel columns): a view
+        return windows.permute(1, 4, 5, 0, 2, 3)[
+            source, row * module.dilation[0], column * module.dilation[1]
+        ].transpose(0, 1)
+
+    def follow(self, arrival: Arrival) -> Change | None:
+        (change,) = arrival.changes
+        if change is None or change.channel is None:
+            return None
+        output, images = arrival.output(), arrival.images
+        if output.ndim != (2 if self.is_dense else 4) or not torch.isfinite(change.values).all():
+            return None
+        difference = change.values - channel_of(arrival.golden(0), images, change)
+        if self.groups > 1:
+            return self._within_group(difference, change.channel, output, images)
+        result = torch.empty(
+            (len(images), *output.shape[1:]), dtype=output.dtype, device=output.device,
+            memory_format=torch.contiguous_format if output.ndim == 2 else torch.channels_last,
+        )  # fmt: skip
+        for channel, rows in _by_channel(change.channel):
+            part = self._of_one(difference[rows], channel)
+            if isinstance(rows, slice):
+                add_golden(part, output, images[rows], out=result[rows])
+            else:
+                result[rows] = add_golden(part, output, images[rows])
+        return Change(result)
+
+    def _of_one(self, difference: Tensor, channel: int) -> Tensor:
+        """What a difference of one input channel makes of the output."""
+        if self.is_dense:
+            each = difference.shape[1]
+            return F.linear(difference, self._golden[:, channel * each : (channel + 1) * each])
+        weight = self._golden[:, channel : channel + 1].contiguous(memory_format=torch.channels_last)
+        return self._convolve(difference, weight, None, 1)
+
+    def _within_group(self, difference: Tensor, channel: Tensor, output: Tensor, images: Tensor) -> Change | None:
+        """A depthwise convolution leaves a change in its channel."""
+        weight = self._golden
+        if weight.shape[1] != 1 or len(weight) != self.groups:
+            return None
+        flat = difference.transpose(0, 1)  # rows stand where channels do
+        step = self._convolve(flat, weight[channel], None, len(channel)).transpose(0, 1)
+        return Change(output[images, channel][:, None] + step, channel)
+
+
+class TransposedConvolution(Rule):
+    """A two-dimensional transposed convolution of one group."""
+
+    is_continuous = True
+    makes_own_tensor = True
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return self._convolve(inputs[0], self.module.weight, self.module.bias)
+
+    def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        module = self.module
+        return F.conv_transpose2d(
+            values, weight, bias, module.stride, module.padding, module.output_padding, 1, module.dilation
+        )
+
+    def enter(self, inputs: Sequence[Tensor], output: Tensor, hits: Sequence[Hit]) -> Change:
+        weight = self.module.weight.detach()
+        rows, channels = [], []
+        for hit in hits:
+            step = hit.value - hit.golden
+            if hit.role == "bias":
+                channel, change = hit.index, torch.full_like(output[:, :1], step)
+            else:
+                source, channel, *tap = (int(each) for each in np.unravel_index(hit.index, tuple(weight.shape)))
+                one = torch.zeros_like(weight[:1, :1])
+                one[0, 0, tap[0], tap[1]] = step
+                change = self._convolve(inputs[0][:, source : source + 1], one, None)
+            rows.append(output[:, channel : channel + 1] + change)
+            channels.append(channel)
+        return Change(torch.cat(rows), torch.tensor(channels, device=output.device).repeat_interleave(len(output)))
+
+    def follow(self, arrival: Arrival) -> Change | None:
+        (change,) = arrival.changes
+        if change is None or change.channel is None or not torch.isfinite(change.values).all():
+            return None
+        difference = change.values - channel_of(arrival.golden(0), arrival.images, change)
+        weight, result = self.module.weight.detach(), arrival.output()[arrival.images]
+        for channel, rows in _by_channel(change.channel):
+            result[rows] += self._convolve(difference[rows], weight[channel : channel + 1], None)
+        return Change(result)
+
+
+def _by_channel(channel: Tensor) -> list[tuple[int, Tensor | slice]]:
+    """(channel, its rows) of every channel; a slice where they stand together."""
+    found, counts = torch.unique_consecutive(channel, return_counts=True)
+    if len(torch.unique(found)) == len(found):
+        ends = counts.cumsum(0).tolist()
+        return [
+            (one, slice(end - count, end))
+            for one, count, end in zip(found.tolist(), counts.tolist(), ends, strict=True)
+        ]
+    return [(one, torch.nonzero(channel == one)[:, 0]) for one in torch.unique(channel).tolist()]

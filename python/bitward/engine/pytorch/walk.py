@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows on their way through a program: as one channel for as long as they can be, as long as they differ."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, whole
+from bitward.engine.pytorch.golden import Golden
+from bitward.engine.pytorch.layers import Convolution, TransposedConvolution
+from bitward.engine.pytorch.program import Program, Step
+from bitward.engine.pytorch.rules import Add, Channelwise
+
+BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
+
+
+@dataclass
+class Rows:
+    """Pairs of a trial and an image, and what they change of golden values, by name."""
+
+    trial: Tensor
+    image: Tensor
+    changes: dict[str, Change]
+
+    def of(self, kept: Tensor | slice) -> Rows:
+        """These rows alone."""
+        return Rows(self.trial[kept], self.image[kept], {n: c.of(kept) for n, c in self.changes.items()})
+
+
+class Sink:
+    """Whatever takes the rows that reach the end with other outputs than the golden ones."""
+
+    @abstractmethod
+    def put(self, rows: Rows, outputs: Tensor) -> None:
+        """The rows' outputs are `outputs`, (rows, ...)."""
+
+
+class Route:
+    """What is known of a program before anything goes through it."""
+
+    def __init__(self, program: Program, values: Mapping[str, Tensor]) -> None:
+        """`values` are golden ones of some images, by name, for their shapes."""
+        self.program = program
+        self.shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
+        self.last_use = program.last_use()
+        weighted = (Convolution, TransposedConvolution)
+        self.looks = {index for index, step in enumerate(program.steps) if isinstance(step.rule, weighted)}
+        self._rules = {step.name: step.rule for step in program.steps}
+        self.is_spent = [tuple(self._is_spent(step, index, name) for name in step.inputs)
+                         for index, step in enumerate(program.steps)]  # fmt: skip
+
+    def _is_spent(self, step: Step, index: int, name: str) -> bool:
+        producer = self._rules.get(name)
+        is_used_once = self.last_use[name] == index and step.inputs.count(name) == 1
+        return (
+            producer is not None
+            and producer.makes_own_tensor
+            and is_used_once
+            and isinstance(step.rule, (Add, Channelwise))
+        )
+
+    def at_once(self, index: int, is_sparse: bool) -> int:
+        """How many rows go together through the steps behind `index`: their largest value, or channel, fits."""
+        shapes = [self.shapes[step.name] for step in self.program.steps[index:]]
+        sizes = [torch.Size(shape).numel() // (shape[0] if is_sparse and shape else 1) for shape in shapes]
+        return max(1, BATCH_BYTES // (4 * max(sizes)))
+
+
+class Walk:
+    """The way of rows of some images through a program, to a sink."""
+
+    def __init__(self, route: Route, golden: Golden, sink: Sink) -> None:
+        self.route, self.golden, self.sink = route, golden, sink
+        self._steps = route.program.steps
+
+    def send(self, index: int, rows: Rows) -> Tensor:
+        """The rows, changed up to step `index`, are through; the trials of which any differed there, ascending."""
+        rows = self._differing(rows)
+        if not len(rows.trial):
+            return rows.trial
+        at_once = self.route.at_once(index, any(change.channel is not None for change in rows.changes.values()))
+        for start in range(0, len(rows.trial), at_once):
+            self._through(index + 1, rows.of(slice(start, start + at_once)))
+        return torch.unique(rows.trial)
+
+    def _through(self, first: int, rows: Rows) -> None:
+        for index in range(first, len(self._steps)):
+            step = self._steps[index]
+            if not any(name in rows.changes for name in step.inputs):
+                continue
+            if index in self.route.looks:
+                rows = self._differing(rows)
+                if not len(rows.trial) or self._divide(index, rows):
+                    return
+            self._step(index, rows)
+        sink = self.route.program.sink
+        if (change := rows.changes.get(sink)) is not None:
+            self.sink.put(rows, whole(self.golden.value(sink), rows.image, change))
+
+    def _divide(self, index: int, rows: Rows) -> bool:
+        """Rows of one channel each, more than fit as whole ones, went on in batches, those of a channel together."""
+        channel = next((c.channel for c in rows.changes.values() if c.channel is not None), None)
+        at_once = self.route.at_once(index, False)
+        if channel is None or len(rows.trial) <= at_once:
+            return False
+        rows = rows.of(torch.argsort(channel, stable=True))
+        for start in range(0, len(rows.trial), at_once):
+            part = rows.of(slice(start, start + at_once))
+            self._step(index, part)
+            self._through(index + 1, part)
+        return True
+
+    def _step(self, index: int, rows: Rows) -> None:
+        """The rows are through this step; what nobody takes any more is gone."""
+        step = self._steps[index]
+        rows.changes[step.name] = self._follow(index, step, rows)
+        rows.changes = {name: c for name, c in rows.changes.items() if self.route.last_use[name] > index}
+
+    def _follow(self, index: int, step: Step, rows: Rows) -> Change:
+        changes = [rows.changes.get(name) for name in step.inputs]
+        found = step.rule.follow(Arrival(
+            changes, lambda place: self.golden.value(step.inputs[place]), lambda: self.golden.value(step.name),
+            rows.image, self.route.is_spent[index],
+        ))  # fmt: skip
+        if found is not None:
+            return found
+        inputs = [change.values if change is not None and change.channel is None
+                  else whole(self.golden.value(name), rows.image, change)
+                  for name, change in zip(step.inputs, changes, strict=True)]  # fmt: skip
+        return Change(step.rule.run_golden(*inputs))
+
+    def _differing(self, rows: Rows) -> Rows:
+        """The rows of which any value that is still to be taken differs from the golden one."""
+        if not len(rows.trial):
+            return rows
+        differs = torch.zeros(len(rows.trial), dtype=torch.bool, device=rows.trial.device)
+        for name, change in rows.changes.items():
+            values, limit = self.golden.value(name), self.golden.limit(name)[rows.image]
+            same = values[rows.image] if change.channel is None else channel_of(values, rows.image, change)
+            differs |= differing(change.values, same, limit)
+        return rows if bool(differs.all()) else rows.of(torch.nonzero(differs)[:, 0])
