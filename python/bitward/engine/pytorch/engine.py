@@ -26,6 +26,7 @@ from bitward.engine.pytorch.program import Program, as_one_step, checked, execut
 from bitward.engine.pytorch.screen import Screen
 from bitward.engine.pytorch.simplify import simplified
 from bitward.engine.pytorch.storage import Choose, StoredTensor, as_float32, by_memory, check_place, store
+from bitward.engine.pytorch.verdicts import CRITICAL, HARMLESS, UNKNOWN, Changed, run_threatened
 from bitward.engine.pytorch.walk import BATCH_BYTES, Route, Rows, Sink, Walk
 from bitward.errors import ManifestError
 from bitward.faults import Fault
@@ -54,18 +55,6 @@ class _Answers(Sink):
         near = is_close(outputs)
         for trial, image in zip(rows.trial[near].tolist(), rows.image[near].tolist(), strict=True):
             self.near.setdefault(trial, []).append(image)
-
-
-class _Changed(Sink):
-    """The trials that change a decision, or come close to it."""
-
-    def __init__(self, golden: Golden) -> None:
-        self._decisions = golden.outputs.argmax(dim=1)
-        self.trials: set[int] = set()
-
-    def put(self, rows: Rows, outputs: Tensor) -> None:
-        changed = (outputs.argmax(dim=1) != self._decisions[rows.image]) | is_close(outputs)
-        self.trials.update(rows.trial[changed].tolist())
 
 
 @dataclass
@@ -142,43 +131,53 @@ class TorchEngine:
             yield outputs[number], max((part.path[number] for part in parts), key=PATHS.index), each
 
     @torch.inference_mode()
-    def screened(self, images: npt.NDArray[Any], trials: Sequence[Trial]) -> npt.NDArray[np.bool_]:
-        """Which trials may be left out: their one fault changes no decision (screen.Screen).
+    def verdicts(self, images: npt.NDArray[Any], trials: Sequence[Trial]) -> npt.NDArray[np.int8]:
+        """By trial: does its one fault change a decision? CRITICAL, HARMLESS (screen.Screen) or UNKNOWN.
 
-        Images that it threatens to first order were run, and kept their decisions; of others first order is all that is
-        known. Trials of several faults, values that are not finite and per-pixel networks are never left out.
+        A critical trial changes the decision on an image that was run. Of a harmless one, all images that the fault
+        threatens to first order were run and kept their decisions, and of others first order is all that is known.
+        Trials of several faults, values that are not finite and per-pixel networks are unknown.
         """
         self._check_golden()
-        left_out = np.ones(len(trials), dtype=np.bool_)
+        found = np.full(len(trials), HARMLESS, dtype=np.int8)
         for part in self._parts(images):
-            left_out &= self._left_out(part, trials)
-        return left_out
+            found = np.maximum(found, self._verdicts(part, trials))
+        return found
 
-    def _left_out(self, part: _Part, trials: Sequence[Trial]) -> npt.NDArray[np.bool_]:
-        left_out = np.zeros(len(trials), dtype=np.bool_)
+    def screened(self, images: npt.NDArray[Any], trials: Sequence[Trial]) -> npt.NDArray[np.bool_]:
+        """Which trials may be left out: those that `verdicts` says are harmless."""
+        return np.asarray(self.verdicts(images, trials) == HARMLESS)
+
+    def _verdicts(self, part: _Part, trials: Sequence[Trial]) -> npt.NDArray[np.int8]:
+        found = np.full(len(trials), UNKNOWN, dtype=np.int8)
         if part.golden.outputs.ndim != 2:
-            return left_out
+            return found
         part.screen = part.screen or Screen(self.program, part.golden)
         groups = _Groups()
-        for number, hits in self._single(trials).items():
-            left_out[number] = not hits
-            if len(hits) == 1 and self._is_small(hits[0][1], trials[number][0]):
+        single = self._single(trials)
+        for number, hits in single.items():
+            if not hits:
+                found[number] = HARMLESS
+            elif len(hits) == 1 and math.isfinite(hits[0][1].value):
                 groups.add(number, *hits[0])
-        changed = _Changed(part.golden)
+        changed = Changed(part.golden)
         walk = Walk(part.route, part.golden, changed)
         for index, numbers, change in self._entries(part.golden, groups):
             if change is None:
                 continue
-            rows = self._rows(part.golden, numbers, {self.program.steps[index].name: change})
-            threatened = part.screen.threatened(self.program.steps[index].name, change, len(numbers))
-            walk.send(index, rows.of(torch.nonzero(threatened)[:, 0]))
-            left_out[numbers] = True
-        left_out[list(changed.trials)] = False
-        return left_out
+            name = self.program.steps[index].name
+            taken = part.screen.taken(name, change, len(numbers))
+            wild = [self._is_wild(single[number][0][1], trials[number][0]) for number in numbers]
+            rows = self._rows(part.golden, numbers, {name: change})
+            run_threatened(walk, changed, index, rows, taken, torch.tensor(wild, device=self.device))
+            found[numbers] = HARMLESS
+        found[list(changed.close)] = UNKNOWN
+        found[list(changed.trials)] = CRITICAL
+        return found
 
-    def _is_small(self, hit: Hit, fault: Fault) -> bool:
-        """Does the value change by no more than the largest golden one? First order says little of more."""
-        return abs(hit.value - hit.golden) <= self._largest[fault.memory]
+    def _is_wild(self, hit: Hit, fault: Fault) -> bool:
+        """Does the value change by more than twice the largest golden one? First order says little of that."""
+        return abs(hit.value - hit.golden) > 2 * self._largest[fault.memory]
 
     def _check_golden(self) -> None:
         if any(len(stored.faulty) for stored in self._stored.values()):

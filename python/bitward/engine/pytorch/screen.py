@@ -17,7 +17,7 @@ from bitward.engine.pytorch.changes import Change
 from bitward.engine.pytorch.golden import Golden
 from bitward.engine.pytorch.program import Program
 
-SHARE = 0.5  # of a margin that a fault may take to first order and still be left out
+SHARE = 0.5  # of a margin that a fault may take to first order and still be harmless
 IMAGES = 32  # whose gradients are computed together
 
 
@@ -31,21 +31,22 @@ class Screen:
         self.margins = torch.cat([margins for margins, _ in parts])
         self._gradients = {name: torch.cat([each[name] for _, each in parts]) for name in parts[0][1]}
 
-    def threatened(self, name: str, change: Change, count: int) -> Tensor:
-        """By row: does what `count` faults change of value `name` take more than SHARE of the margin, to first order?
+    def taken(self, name: str, change: Change, count: int) -> Tensor:
+        """By fault and image: how much of the margin what a fault changes of value `name` takes, to first order.
 
-        `change` has a row for every image of every fault, as a rule's `enter` gives them. All where nobody knows.
+        Shape (count, images). `change` has a row for every image of every fault, as a rule's `enter` gives them.
+        Infinite where nobody knows.
         """
         gradient, output = self._gradients.get(name), self._golden.value(name)
         if gradient is None or change.channel is None:
-            return torch.ones(len(change.values), dtype=torch.bool, device=output.device)
+            return torch.full((count, len(output)), torch.inf, device=output.device)
         images = len(output)
         values = change.values.reshape(count, images, -1)
         chosen = change.channel.reshape(count, images)[:, 0]
         golden = output[:, chosen].transpose(0, 1).reshape(count, images, -1)
         slope = gradient[:, chosen].transpose(0, 1).reshape(count, images, -1)
-        moved = ((values - golden) * slope).sum(dim=2)
-        return ~(moved.abs() <= SHARE * self.margins).reshape(-1)
+        moved = ((values - golden) * slope).sum(dim=2).abs() / self.margins
+        return torch.where(torch.isnan(moved), torch.inf, moved)
 
 
 def _gradients(program: Program, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
