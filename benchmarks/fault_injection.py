@@ -19,9 +19,10 @@ import argparse
 import contextlib
 import io
 import json
+import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from bitward.datasets import load_dataset
 from bitward.engine.pytorch import TorchEngine, as_float32, as_integers
+from bitward.engine.pytorch.verdicts import CRITICAL, HARMLESS, UNKNOWN
 from bitward.faults import Fault
+from bitward.statistics import Screening, exact, screened_share
 from bitward.tools import atomic_write
 
 Verdicts = np.ndarray
@@ -87,6 +90,7 @@ class Case:
     images: np.ndarray
     trials: list[tuple[Fault, ...]]
     form: str
+    golden: Verdicts
 
     @property
     def model(self) -> nn.Module:
@@ -126,7 +130,8 @@ def prepare(arguments: argparse.Namespace) -> Case:
         as_integers(8) if form == "int8" else lambda *tensor: as_float32(*tensor) if tensor[1] == "weight" else None
     )
     engine = TorchEngine(network, only_weights, arguments.case)
-    return Case(engine, images.numpy(), list(drawn(engine, draw, arguments.faults, random)), form)
+    golden = engine.infer(images.numpy()).argmax(1)
+    return Case(engine, images.numpy(), list(drawn(engine, draw, arguments.faults, random)), form, golden)
 
 
 def train(network: nn.Module, pictures: Tensor, labels: Tensor, steps: int) -> None:
@@ -205,20 +210,34 @@ class Exact(Contender):
 
 
 class Screened(Contender):
-    """bitward, what the screen leaves out but for a random share of it."""
+    """bitward: faults that change no decision to first order are left out, but for a random share of them.
+
+    A verdict is a single one here: 1 where a decision changes, on any image, 0 where none does, -1 where left out.
+    """
 
     name = "bitward, screened with audit"
 
     def verdicts(self, trials: Sequence[tuple[Fault, ...]]) -> Verdicts:
-        left_out = self.case.engine.screened(self.case.images, trials)
-        left_out &= np.random.default_rng(len(trials)).random(len(trials)) >= AUDIT
-        found = np.full((len(trials), len(self.case.images)), -1)
-        kept = [trial for trial, out in zip(trials, left_out, strict=True) if not out]
-        for place, (out, _, _) in zip(
-            np.flatnonzero(~left_out), self.case.engine.outcomes(self.case.images, kept), strict=True
-        ):
-            found[place] = out.argmax(1)
-        return found
+        engine = self.case.engine
+        found = engine.verdicts(self.case.images, trials)
+        run = np.random.default_rng(len(trials)).random(len(trials)) < AUDIT
+        run = (found == HARMLESS) & run | (found == UNKNOWN)
+        result = np.where(found == CRITICAL, 1, -1)
+        exact = engine.outcomes(self.case.images, [trials[place] for place in np.flatnonzero(run)])
+        for place, (out, _, _) in zip(np.flatnonzero(run), exact, strict=True):
+            result[place] = (out.argmax(1) != self.case.golden).any()
+        self.screened += (found == HARMLESS).tolist()
+        return result
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.screened: list[bool] = []
+
+    def estimate(self, results: Verdicts) -> dict[str, float]:
+        """The share of faults that change a decision, with its 95 % interval, from the last `results`."""
+        screened = np.array(self.screened[-len(results) :])
+        share = screened_share(np.maximum(results, 0), Screening(screened, screened & (results >= 0), AUDIT))
+        return {"estimate": share.estimate, "low": share.low, "high": share.high, "run": int((results >= 0).sum())}
 
 
 class PyTorchFi(Contender):
@@ -339,6 +358,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     case = prepare(arguments)
     contenders: list[Contender] = [Naive(case), Exact(case), Screened(case)]
+    for each in contenders[1:]:
+        each.verdicts(case.trials[:20])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     left_out: dict[str, str] = {}
     for peer in PEERS if arguments.peers else ():
         try:
@@ -359,37 +381,67 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             seconds[each.name] += time.perf_counter() - began
             counted[each.name] += len(some)
         print(f"{arguments.case}: {start + len(part)} of {len(case.trials)}", file=sys.stderr, flush=True)
+    more = drawn(case.engine, arguments.case.split("-")[2], arguments.screened_faults, np.random.default_rng(99))
+    each_takes = {name: seconds[name] / counted[name] for name in seconds}
     return {
         "case": arguments.case, "faults": len(case.trials), "images": len(case.images), "threads": arguments.threads,
         "model": "random" if arguments.data is None else "trained", "weights": sum(
             memory.parameters for memory in case.engine.manifest.memories),
-        "seconds_a_fault": {name: seconds[name] / counted[name] for name in seconds}, "counted": counted,
-        "left_out": left_out, **compared(case, verdicts),
+        "seconds_a_fault": each_takes, "counted": counted,
+        "ratios_to_naive": {name: each_takes[Naive.name] / takes for name, takes in each_takes.items()},
+        "left_out": left_out, **compared(case, verdicts), "peak_bytes": peak,
+        "share": share(case, contenders, verdicts, list(more)),
     }  # fmt: skip
 
 
+def share(
+    case: Case, contenders: Sequence[Contender], verdicts: dict[str, list[Verdicts]], more: list[tuple[Fault, ...]]
+) -> dict[str, Any]:
+    """The share of faults that change a decision, with 95 % intervals: all of them, screened ones, `more`."""
+    found = np.concatenate(verdicts[Naive.name])
+    count = int((found != case.golden).any(axis=1).sum())
+    whole = exact(count, len(found))
+    (screened,) = (each for each in contenders if isinstance(each, Screened))
+    shares = {
+        "all": {"estimate": whole.estimate, "low": whole.low, "high": whole.high, "run": len(found)},
+        "screened": screened.estimate(np.concatenate(verdicts[Screened.name])),
+    }
+    if more:
+        began = time.perf_counter()
+        shares["more"] = screened.estimate(np.concatenate([screened.verdicts(part) for part in in_turns(more, 1000)]))
+        shares["more"] |= {"faults": len(more), "seconds_a_fault": (time.perf_counter() - began) / len(more)}
+    return shares
+
+
+def in_turns(trials: list[tuple[Fault, ...]], count: int) -> Iterator[list[tuple[Fault, ...]]]:
+    """So many trials at a time."""
+    for start in range(0, len(trials), count):
+        yield trials[start : start + count]
+        print(f"screened alone: {min(start + count, len(trials))} of {len(trials)}", file=sys.stderr, flush=True)
+
+
 def compared(case: Case, verdicts: dict[str, list[Verdicts]]) -> dict[str, Any]:
-    """Faults whose verdicts differ from the naive loop's, and the share of faults that change a decision."""
-    golden = case.engine.infer(case.images).argmax(1)
-    naive = verdicts[Naive.name]
+    """Faults whose verdicts differ from the naive loop's, and the faults that change a decision."""
     differing, changing = {}, {}
     for name, parts in verdicts.items():
-        pairs = [(got, want[: len(got)]) for got, want in zip(parts, naive, strict=True)]
-        known = [(got >= 0).all(axis=1) for got, _ in pairs]
-        differing[name] = int(
-            sum(((got != want).any(axis=1) & run).sum() for (got, want), run in zip(pairs, known, strict=True))
-        )
-        changing[name] = int(
-            sum(((got != golden).any(axis=1) & run).sum() for (got, _), run in zip(pairs, known, strict=True))
-        )
+        pairs = [(got, want[: len(got)]) for got, want in zip(parts, verdicts[Naive.name], strict=True)]
+        wrong = changed = 0
+        for got, want in pairs:
+            critical = (want != case.golden).any(axis=1)
+            found = got == 1 if got.ndim == 1 else (got != case.golden).any(axis=1)
+            known = got >= 0 if got.ndim == 1 else np.ones(len(got), bool)
+            wrong += int((found != critical)[known].sum() if got.ndim == 1 else (got != want).any(axis=1).sum())
+            changed += int(found[known].sum())
+        differing[name], changing[name] = wrong, changed
     return {"faults_with_other_verdicts": differing, "faults_that_change_a_decision": changing}
 
 
 def table(results: Sequence[dict[str, Any]]) -> None:
     """Speed as ratios to the naive loop, and verdicts that differ from it."""
     names = list(dict.fromkeys(name for result in results for name in result["seconds_a_fault"]))
-    print("| case | faults, images | naive, ms a fault | " + " | ".join(names[1:]) + " |")
-    print("|---" * (len(names) + 2) + "|")
+    shares = "change a decision, 95 % interval: all / screened / more faults screened"
+    print("| case | faults, images | naive, ms a fault | " + " | ".join(names[1:]) + f" | {shares} |")
+    print("|---" * (len(names) + 3) + "|")
     for result in results:
         naive = result["seconds_a_fault"][names[0]]
         cells = []
@@ -399,11 +451,12 @@ def table(results: Sequence[dict[str, Any]]) -> None:
                 continue
             ratio = naive / result["seconds_a_fault"][name]
             cells.append(f"{ratio:.3g}x, {result['faults_with_other_verdicts'][name]} differ")
-        head = (
-            f"| `{result['case']}` ({result['model']}) | {result['faults']}, {result['images']} | {1000 * naive:.1f} | "
-        )
-        print(head
-              + " | ".join(cells) + " |")  # fmt: skip
+        for one in result["share"].values():
+            count = f" of {one['faults']}" if "faults" in one else ""
+            cells.append(f"{one['estimate']:.2%} [{one['low']:.2%}, {one['high']:.2%}], {one['run']}{count} run")
+        head = f"`{result['case']}` ({result['model']}) | {result['faults']}, {result['images']} | {1000 * naive:.1f}"
+        ratios, found = cells[: -len(result["share"])], cells[-len(result["share"]) :]
+        print(f"| {head} | {' | '.join(ratios)} | {' / '.join(found)} |")
 
 
 def main() -> int:
@@ -415,6 +468,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turn", type=int, default=250, help="faults a turn")
     parser.add_argument("--peer-share", type=int, default=100, help="per cent of each turn's faults that peers run")
+    parser.add_argument("--screened-faults", type=int, default=0, help="more faults, for the screen alone")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--data", type=Path, help="CIFAR-10, as for bitward train")
     parser.add_argument("--steps", type=int, help="of training")

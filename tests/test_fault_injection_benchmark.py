@@ -21,6 +21,8 @@ def test_a_case_leaves_its_ratios_and_verdict_differences(case, tmp_path):
     found = json.loads(result.read_text())
     assert found["faults"] == 40 and found["model"] == "random"
     assert set(found["faults_with_other_verdicts"].values()) == {0}
-    assert found["seconds_a_fault"].keys() == {"naive loop", "bitward, exact", "bitward, screened with audit"}
+    for each in found["share"].values():
+        assert each["low"] <= each["estimate"] <= each["high"]
+    assert found["ratios_to_naive"].keys() == {"naive loop", "bitward, exact", "bitward, screened with audit"}
     printed = subprocess.run([sys.executable, script, "--table", result], check=True, capture_output=True, text=True)
     assert f"`{case}` (random)" in printed.stdout and "x, 0 differ" in printed.stdout

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,18 +90,27 @@ class Walk:
         return torch.unique(rows.trial)
 
     def _through(self, first: int, rows: Rows) -> None:
+        in_vain = math.inf  # the size of values at which the last look found that all rows differ
         for index in range(first, len(self._steps)):
             step = self._steps[index]
             if not any(name in rows.changes for name in step.inputs):
                 continue
-            if index in self.route.looks:
+            if index in self.route.looks and (size := self._size(rows)) <= in_vain / 2:
+                count = len(rows.trial)
                 rows = self._differing(rows)
                 if not len(rows.trial) or self._divide(index, rows):
                     return
+                in_vain = size if len(rows.trial) == count and self.route.program.is_continuous else math.inf
             self._step(index, rows)
         sink = self.route.program.sink
         if (change := rows.changes.get(sink)) is not None:
             self.sink.put(rows, whole(self.golden.value(sink), rows.image, change))
+
+    def _size(self, rows: Rows) -> float:
+        """Elements of a row's values: whole ones that differ at one step will at the next, but where they get fewer."""
+        if any(change.channel is not None for change in rows.changes.values()):
+            return 0
+        return max(change.values[0].numel() for change in rows.changes.values())
 
     def _divide(self, index: int, rows: Rows) -> bool:
         """Rows of one channel each, more than fit as whole ones, went on in batches, those of a channel together."""
