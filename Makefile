@@ -59,8 +59,8 @@ lint: setup  ## check style and types
 proofs: setup  ## prove what the redundancy masks and counts, kill mutants; writes hls/formal/*.md (minutes)
 	@.venv/bin/python -m bitward.hardware.proofs hls/formal
 
-bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/digits.yaml
-	@.venv/bin/bitward bitstream $(FLOW) --board $(BOARD)
+bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/digits.yaml, at CLK_MHZ=...
+	@.venv/bin/bitward bitstream $(FLOW) --board $(BOARD)$(if $(CLK_MHZ), --clk-mhz $(CLK_MHZ))
 
 clean:  ## remove runs and caches (environments stay; rm -r .venv .venv-board removes them)
 	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache .hypothesis python/*.egg-info *.egg-info

@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     "make demo": "test_make_demo_is_the_shared_run",
     "make test": "test_make_targets_are_what_the_readme_says",
     "make bitstream BOARD=virtual": "test_make_bitstream_leaves_an_overlay_that_loads",
+    "make bitstream BOARD=kv260": "test_make_bitstream_for_a_kv260_runs_vivado",
     f"{BITWARD} doctor": "test_doctor_passes_here",
     f"{BITWARD} run flows/digits.yaml": "digits_run",
     f"{BITWARD} run flows/digits-mlp.yaml": "mlp_run",
@@ -75,7 +76,9 @@ def recipe(target: str, *variables: str) -> str:
 
 def test_make_targets_are_what_the_readme_says():
     assert recipe("test") == ".venv/bin/python -m pytest -n auto --dist loadfile"
-    assert recipe("bitstream", "BOARD=kv260") == f"{BITWARD} bitstream flows/digits.yaml --board kv260"
+    kv260 = f"{BITWARD} bitstream flows/digits.yaml --board kv260"
+    assert recipe("bitstream", "BOARD=kv260") == kv260
+    assert recipe("bitstream", "BOARD=kv260", "CLK_MHZ=300") == f"{kv260} --clk-mhz 300"
 
 
 def test_make_demo_is_the_shared_run(digits_run):

@@ -182,6 +182,8 @@ def test_the_git_hash_is_never_made_up(monkeypatch, tmp_path):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     tools.run(["git", "-C", tmp_path, *identity, "commit", "-q", "--allow-empty", "-m", "x"])
     assert re.fullmatch("[0-9a-f]{12}", tools.git_hash())
+    tools.run(["git", "-C", tmp_path, *identity, "tag", "-a", "v1.0", "-m", "x"])
+    assert re.fullmatch("[0-9a-f]{12}", tools.git_hash())  # the commit also where a tag names it
 
 
 def test_atomic_write_replaces_the_whole_file_and_leaves_no_other(tmp_path):

@@ -6,8 +6,14 @@
 ///   0x0C RW  images per transfer: TLAST closes the stream after this many (reset: 1);
 ///            a write, of the same number too, starts the count afresh
 ///   0x10 RO  images sent since reset
+///   0x14 RO  first 8 hexadecimal digits of the source's git commit; 0: not known, as in simulation
+///   0x18 RO  build id: of everything that Vivado was given; 0: no bitstream, as in simulation
+///   0x1C RO  bit 0: the source differed from the commit
 module bitward_registers #(
-  parameter bit [31:0] DesignId = '0   /// design id of the manifest
+  parameter bit [31:0] DesignId   = '0,   /// design id of the manifest
+  parameter bit [31:0] GitHash    = '0,   /// what 0x14 reads
+  parameter bit [31:0] BuildId    = '0,   /// what 0x18 reads
+  parameter bit        GitIsDirty = '0    /// what 0x1C reads
 ) (
   input  logic        ap_clk,
   input  logic        ap_rst_n,
@@ -85,6 +91,9 @@ module bitward_registers #(
           4'h2:     rdata_q <= Version;
           AtImages: rdata_q <= images_q;
           4'h4:     rdata_q <= images_sent_i;
+          4'h5:     rdata_q <= GitHash;
+          4'h6:     rdata_q <= BuildId;
+          4'h7:     rdata_q <= 32'(GitIsDirty);
           default:  rdata_q <= '0;
         endcase
       end else if (s_axilite_RREADY) begin

@@ -299,7 +299,8 @@ def git_hash() -> str:
     if git is None or not (REPOSITORY / ".git").exists():
         return "not known"
     try:
-        return run([git, "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"]).stdout.strip()
+        describe = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]  # the commit, never a tag
+        return run([git, "-C", REPOSITORY, *describe]).stdout.strip()
     except ToolError:  # a checkout without a commit, or one that belongs to another user
         return "not known"
 

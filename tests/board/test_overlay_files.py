@@ -81,9 +81,17 @@ def test_the_address_map_is_in_the_hwh(tmp_path: Path):
     }
 
 
+def test_a_slow_clock_is_divided_in_two_steps_of_six_bits(tmp_path: Path):
+    hwh = ElementTree.parse(write_overlay(tmp_path, make_overlay(clk_mhz=10.0, clk_divisor=100))[1])
+    found = {at.get("NAME"): at.get("VALUE") for at in hwh.iter("PARAMETER")}
+    register = "PSU__CRL_APB__PL0_REF_CTRL"
+    assert (found[f"{register}__DIVISOR0"], found[f"{register}__DIVISOR1"]) == ("50", "2")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"clk_divisor": 67}, r"^a PL clock's divisor must be a product of two numbers of 1 to 63, got 67: "),
         ({"name": "a b"}, r"^an overlay's name must be letters, .*, got 'a b'; rename it$"),
         ({"in_stream_bits": 12}, r"^a stream at the DMA must have 8 to 1024 bits in whole bytes, got 12; "),
         ({"out_stream_bits": 2048}, r"^a stream at the DMA must have 8 to 1024 bits in whole bytes, got 2048; "),

@@ -306,7 +306,9 @@ def test_a_read_and_a_write_go_at_once(split):
 # ---- registers -----------------------------------------------------------------------------------------
 @pytest.fixture
 def registers(bench):
-    model = bench("bitward_registers", DesignId="32'hcafe0001")
+    model = bench(
+        "bitward_registers", DesignId="32'hcafe0001", GitHash="32'hfeed0002", BuildId="32'hb1d00003", GitIsDirty="1'b1"
+    )
     return Master(model), model
 
 
@@ -317,12 +319,13 @@ def test_registers_identify_the_design_and_count(registers):
     def read(offset):
         return master.run(read=offset)[1]
 
-    assert [read(4 * i) for i in range(6)] == [
-        (0x42575444, OKAY), (0xCAFE0001, OKAY), (1, OKAY), (1, OKAY), (41, OKAY), (0, OKAY)
+    assert [read(4 * i) for i in range(9)] == [
+        (0x42575444, OKAY), (0xCAFE0001, OKAY), (1, OKAY), (1, OKAY), (41, OKAY),
+        (0xFEED0002, OKAY), (0xB1D00003, OKAY), (1, OKAY), (0, OKAY),
     ]  # fmt: skip
     assert master.run(write=(0x0C, 5), b_delay=3) == (OKAY, None)
     assert (read(0x0C), model["images_per_transfer_o"]) == ((5, OKAY), 5)
-    for offset in (0x00, 0x04, 0x08, 0x10, 0x14):
+    for offset in (0x00, 0x04, 0x08, 0x10, 0x14, 0x18, 0x1C, 0x20):
         assert master.run(write=(offset, 9)) == (SLVERR, None)
     assert master.run(write=(0x0C, 0)) == (SLVERR, None)  # no images would never end a transfer
     assert master.run(write=(0x0C, 7), read=0x10, w_delay=3, r_delay=2) == (OKAY, (41, OKAY))

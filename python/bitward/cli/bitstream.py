@@ -13,14 +13,15 @@ from bitward.cli import session
 @click.command()
 @click.argument("flow", type=click.Path(path_type=Path))
 @click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
+@click.option("--clk-mhz", type=float, help="PL clock asked for; the nearest not above it is taken.  [default: FLOW's]")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
-def command(flow: Path, board: str, runs: Path) -> None:
-    """Build FLOW's hardened design for a board and make its overlay.
+def command(flow: Path, board: str, clk_mhz: float | None, runs: Path) -> None:
+    """Build FLOW's hardened design for a board and make its overlay, a .bit and a .hwh.
 
-    For the virtual board the overlay's .bit and .hwh. For a KV260 all that Vivado needs; Vivado runs if it is on PATH
-    (out of context: the shell around the accelerator is not written yet, so no .bit comes out).
+    For a KV260 that takes Vivado 2022.2 or later on PATH; without it, all that Vivado needs is left in the run's
+    folder. The figures of its reports are in build.json there (not yet run on hardware).
     """
     from bitward.flow import load_flow, make_overlay
 
-    click.echo(make_overlay(load_flow(flow), runs, session().console, board))
+    click.echo(make_overlay(load_flow(flow), runs, session().console, board, clk_mhz))

@@ -13,13 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from bitward.errors import ConfigError, ToolError, nearest
+from bitward.errors import ConfigError, nearest
 from bitward.flow.cache import StageRecord, locked, stage_key
 from bitward.flow.spec import Flow, load_flow
 from bitward.flow.stages import STAGE_NAMES, STAGES, Run, Stage, clear, overlay_stage
 from bitward.flow.summary import NOT_MEASURED, summarise
-from bitward.hardware.boards import load_board
-from bitward.hardware.vivado import SCRIPT, implement
+from bitward.hardware.boards import load_board, pl_clock
 from bitward.networks import find_network
 from bitward.tools import output_directory
 
@@ -67,24 +66,35 @@ def prepare(flow: Flow, runs: Path, console: Console, to: str, data: Path | None
     return run
 
 
-def make_overlay(flow: Flow, runs: Path, console: Console, board: str) -> Path:
+def make_overlay(flow: Flow, runs: Path, console: Console, board: str, clk_mhz: float | None = None) -> Path:
     """The flow's hardened design is built for `board` in the run's folder overlay-BOARD; the path of what it loads.
 
-    Raises ToolError for a real board: where Vivado is missing, and, once it ran, because the shell is not written yet.
+    `clk_mhz` (None: the flow's) need not be a clock that the board has: the nearest below it is taken, and said. Raises
+    ToolError for a real board where Vivado is missing or its result is not to be used (`bitward.hardware.vivado`).
     """
-    is_simulated = load_board(board).is_simulated
+    kind = load_board(board)
+    clock = pl_clock(kind, flow.build.clk_mhz if clk_mhz is None else clk_mhz)
+    if not clock.is_as_asked:
+        console.print(f"  {clock.sentence}")
     run = prepare(flow, runs, console, to="harden")
     with locked(run.folder):
-        _run_stage(run, StageRecord(run.folder), overlay_stage(board), forced=False, extra={"board": board})
-    if not is_simulated:
-        implemented = implement(run.overlay(board) / "vivado" / SCRIPT)
-        raise ToolError(
-            f"a bitstream for {board} must have the shell around the accelerator, got none yet; the accelerator itself "
-            f"is placed and routed out of context in {implemented}"
-        )
+        stage = overlay_stage(board, clock.mhz)
+        _run_stage(run, StageRecord(run.folder), stage, forced=False, extra={"board": board, "clk_mhz": clock.mhz})
+        if not kind.is_simulated:
+            return _bitstream(run, board, clock.asked_mhz)
     from bitward_virtual.emulate import overlay_of
 
     return overlay_of(run.overlay(board))
+
+
+def _bitstream(run: Run, board: str, asked_mhz: float) -> Path:
+    """Vivado has made the bitstream of the run's build for a real board."""
+    from bitward.hardware.shell import prepare as prepare_shell
+    from bitward.hardware.vivado import implement
+
+    shell = prepare_shell(run.overlay(board), board, asked_mhz)
+    with run.console.status(f"  Vivado ({board}); its log is {shell.folder / 'bitward.log'}"):
+        return implement(shell, run.overlay(board))
 
 
 def _open(flow: Flow, runs: Path, console: Console, data: Path | None = None) -> Run:

@@ -22,7 +22,7 @@ from bitward.faults import Fault, FaultModel
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
 from bitward.flow.cache import code_digest
-from bitward.flow.rules import Rules
+from bitward.flow.rules import Rules, model_of, rules_of
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
 from bitward.networks import find_network
@@ -178,17 +178,13 @@ def _build(run: Run) -> Result:
     return result
 
 
-def build_overlay(run: Run, board: str) -> Result:
-    """The hardened design is built for a board; for a real one, with what Vivado needs beside it."""
-    from bitward.hardware.boards import load_board
+def build_overlay(run: Run, board: str, clk_mhz: float) -> Result:
+    """The hardened design is built for a board, at a clock that it has."""
     from bitward.hardware.build import build
-    from bitward.hardware.vivado import prepare
 
-    options = replace(build_options(run.flow, "model"), board=board)
+    options = replace(build_options(run.flow, "model"), board=board, clk_mhz=clk_mhz)
     with run.console.status(f"  build for {board}"):
         manifest = build(run.hardened_model, run.overlay(board), options, name=run.flow.network)
-    if not load_board(board).is_simulated:
-        prepare(run.overlay(board), load_board(board), options.clk_mhz)
     return {"design_id": f"0x{manifest.design_id:08x}"}
 
 
@@ -244,6 +240,7 @@ def attack_with(
 ) -> Result:  # fmt: skip
     """The campaign `name` is done; its trials and what they changed in short."""
     from bitward.campaign import TrialStore
+    from bitward.campaign.query import flips, method_text, model_text
 
     data = run.dataset()
     labels = data.test_labels[:images] if data.labelled == "image" else None  # a campaign counts whole images
@@ -252,14 +249,18 @@ def attack_with(
             place, faults, data.test_images[:images], labels, run.campaign(name),
             _identity(run, place), workers, progress, restart, rules,
         )  # fmt: skip
-    table = TrialStore.load(run.campaign(name)).read()
+    kept = TrialStore.load(run.campaign(name))
+    table = kept.read()
     return {
         "faults": len(table),
+        "model": model_text(kept.spec["model"]),
+        "flips": str(flips(table) or "no trials"),
         "changed": sum(bool(count) for count in table["outputs_changed"].to_pylist()),
         "top1_changed": sum(bool(count) for count in table["top1_changed"].to_pylist()),
         "failed": ended.failed,
         "ended": ended.ended,
         "interval": None if ended.interval is None else asdict(ended.interval),
+        "method": None if ended.interval is None else method_text(kept.spec),
         "restored_golden": ended.restored_golden,
         "repaired": list(ended.repaired),
     }
@@ -288,6 +289,10 @@ def _inject(run: Run) -> Result:
         strata = attack.single_bit_stratified(manifest, settings.per_stratum, settings.seed)
         place = Place("engine", run.build(side))
         result[f"strata-{side}"] = attack_with(run, f"strata-{side}", place, strata, settings.strata_images, cores())
+        if side in _asked_sides(run):
+            model = model_of(settings, manifest)
+            rules, images = rules_of(settings, model), settings.strata_images
+            result[f"model-{side}"] = attack_with(run, f"model-{side}", place, model, images, cores(), rules=rules)
     manifest, golden = campaign_parts(run, "hardened")
     count = min(settings.agree_faults, manifest.population)
     agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
@@ -296,6 +301,14 @@ def _inject(run: Run) -> Result:
         result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images)
     result["agree"] = _compare(run, AGREEING)
     return result
+
+
+def _asked_sides(run: Run) -> tuple[Side, ...]:
+    """The builds that get the campaign of the flow's own fault model; a recorded list goes into the hardened alone."""
+    settings = run.flow.inject
+    if not settings.asks_for_more:
+        return ()
+    return ("hardened",) if settings.model == "replay" else SIDES
 
 
 def _compare(run: Run, targets: Sequence[On]) -> Result:
@@ -321,9 +334,16 @@ def _builds(run: Run) -> list[Path]:
     return [run.build(side) / part for side in SIDES for part in parts]
 
 
+def _attacked(run: Run) -> list[Path]:
+    """The builds, and the recorded faults if the flow names some."""
+    recorded = run.flow.inject.faults_from
+    return [*_builds(run), *([] if recorded is None else [recorded])]
+
+
 def _trials(run: Run) -> list[Path]:
     names = [f"strata-{side}" for side in SIDES] + [f"agree-{on}" for on in AGREEING]
     names += [f"msb-{side}" for side in SIDES] if run.flow.inject.msb else []
+    names += [f"model-{side}" for side in _asked_sides(run)]
     return [run.campaign(name) / "result.json" for name in names]
 
 
@@ -342,16 +362,16 @@ STAGES: tuple[Stage, ...] = (
     Stage("build", _build, ("build", "harden"), _models, _builds),
     Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
     Stage("verify", _verify, ("network", "dataset", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
-    Stage("inject", _inject, ("network", "dataset", "inject", "harden"), _builds, _trials),
+    Stage("inject", _inject, ("network", "dataset", "inject", "harden"), _attacked, _trials),
 )
 STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
 
 
-def overlay_stage(board: str) -> Stage:
-    """The stage that builds the hardened design for a board."""
+def overlay_stage(board: str, clk_mhz: float) -> Stage:
+    """The stage that builds the hardened design for a board, at a clock that it has."""
     return Stage(
         f"overlay-{board}",
-        lambda run: build_overlay(run, board),
+        lambda run: build_overlay(run, board, clk_mhz),
         ("build", "harden"),
         lambda run: [run.hardened_model],
         lambda run: [run.overlay(board) / "manifest.json", run.overlay(board) / "rtl"],

@@ -36,7 +36,7 @@ from bitward.hardware.overlay import build_overlay
 from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
 from bitward.hardware.simulate import Simulation, StuckError, compile_model, library_digest
 from bitward.hardware.sizing import Sizing, measured_depths, why_stopped
-from bitward.hardware.stitch import counter_registers, map_size, top
+from bitward.hardware.stitch import REGISTERS, counter_registers, map_size, top
 from bitward.manifest import Manifest
 from bitward.rewrites import (
     FoldNegativeScales,
@@ -58,7 +58,6 @@ from bitward.tools import atomic_write, git_hash, output_directory, resource, wr
 Protect = Literal["model", "none", "msb", "tmr", "secded"]
 Progress = Callable[[str], None]
 
-REGISTERS = {"magic": 0x0, "design_id": 0x4, "version": 0x8, "images_per_transfer": 0xC, "images_sent": 0x10}
 MEASURED_IMAGES = 16  # images streamed through the RTL to measure latency and the steady rate
 
 

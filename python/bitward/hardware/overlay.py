@@ -19,13 +19,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from bitward.errors import BoardError, ConfigError
-from bitward.hardware.boards import Board
+from bitward.hardware.boards import Board, clock_divisors
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, output_directory
 
 MAGIC = b"bitward virtual overlay: not an FPGA bitstream\n"
 ACCELERATOR = "accelerator"  # instance names: what a user writes after `overlay.`
 DMA = "axi_dma"
+TOP = "bitward_accelerator"  # the Verilog module to which a block design refers
 GPIO = "axi_gpio"
 PS = "zynq_ultra_ps_e_0"
 GPIO_BYTES = 1 << 16
@@ -69,6 +70,7 @@ class Overlay:
         return Window(self.dma.base - GPIO_BYTES, GPIO_BYTES)
 
     def __post_init__(self) -> None:
+        clock_divisors(self.clk_divisor)
         if not re.fullmatch(r"[A-Za-z][\w-]*", self.name):
             raise ConfigError(
                 f"an overlay's name must be letters, digits, - or _, a letter first, got {self.name!r}; rename it"
@@ -104,13 +106,18 @@ def build_overlay(build_dir: Path, manifest: Manifest, board: Board) -> tuple[Pa
 
     ConfigError where the design has no hardware, or the board cannot map its AXI-Lite window.
     """
+    return write_overlay(build_dir / "overlay", describe(build_dir, manifest, board))
+
+
+def describe(build_dir: Path, manifest: Manifest, board: Board) -> Overlay:
+    """What an overlay of the build says, for a virtual board or a real one. Raises as `build_overlay` does."""
     if manifest.io is None or manifest.axilite_bytes is None:
         raise ConfigError(
             f"a design with an overlay must have streams and an AXI-Lite window, got {manifest.design}, which is "
             "software-only; build it for hardware first"
         )
     places = board.address_map
-    overlay = Overlay(
+    return Overlay(
         name=manifest.design,
         design_id=manifest.design_id,
         content_sha256=content_sha256(build_dir),
@@ -123,7 +130,6 @@ def build_overlay(build_dir: Path, manifest: Manifest, board: Board) -> tuple[Pa
         in_stream_bits=manifest.io.input.stream_bits,
         out_stream_bits=manifest.io.output.stream_bits,
     )
-    return write_overlay(build_dir / "overlay", overlay)
 
 
 def write_overlay(out_dir: Path, overlay: Overlay) -> tuple[Path, Path]:
@@ -207,9 +213,9 @@ def hwh_text(overlay: Overlay) -> str:
     _memory_range(memory_map, ACCELERATOR, "s_axilite", overlay.accelerator)
     _memory_range(memory_map, DMA, "S_AXI_LITE", overlay.dma)
     _memory_range(memory_map, GPIO, "S_AXI", overlay.gpio)
-    accelerator = _module(modules, ACCELERATOR, "accelerator", "bitward:bitward:accelerator:1.0", {})
+    accelerator = _module(modules, ACCELERATOR, TOP, f"xilinx.com:module_ref:{TOP}:1.0", {})
     _bus(accelerator, "s_axilite", "SLAVE", "aximm")
-    dma = _module(modules, DMA, "axi_dma", "xilinx.com:ip:axi_dma:7.1", _dma_parameters(overlay))
+    dma = _module(modules, DMA, "axi_dma", "xilinx.com:ip:axi_dma:7.1", dma_parameters(overlay))
     _bus(dma, "S_AXI_LITE", "SLAVE", "aximm")
     gpio = _module(modules, GPIO, "axi_gpio", "xilinx.com:ip:axi_gpio:2.0", {"C_GPIO_WIDTH": "4", "C_ALL_OUTPUTS": "1"})
     _bus(gpio, "S_AXI", "SLAVE", "aximm")
@@ -219,34 +225,38 @@ def hwh_text(overlay: Overlay) -> str:
 
 def _ps_parameters(overlay: Overlay) -> dict[str, str]:
     parameters = {}
+    first, second = clock_divisors(overlay.clk_divisor)
     for clock in range(4):  # the client wants all four described; only PL0 is used
         register = f"PSU__CRL_APB__PL{clock}_REF_CTRL"
         parameters[f"PSU__FPGA_PL{clock}_ENABLE"] = str(int(clock == 0))
         parameters[f"{register}__ACT_FREQMHZ"] = f"{overlay.clk_mhz:g}"
-        parameters[f"{register}__DIVISOR0"] = str(overlay.clk_divisor)
-        parameters[f"{register}__DIVISOR1"] = "1"
+        parameters[f"{register}__DIVISOR0"] = str(first)
+        parameters[f"{register}__DIVISOR1"] = str(second)
         parameters[f"{register}__SRCSEL"] = "IOPLL"
     return parameters
 
 
-def _dma_parameters(overlay: Overlay) -> dict[str, str]:
-    """Lower-case, as the client looks them up: simple mode, both directions, no realignment, no interrupts."""
+def dma_parameters(overlay: Overlay) -> dict[str, str]:
+    """The AXI DMA's parameters in a .hwh, in lower case, as the client looks them up.
+
+    Simple mode, both directions, no realignment, no interrupts.
+    """
     return {
         "c_include_sg": "0",
         "c_micro_dma": "0",
         "c_sg_length_width": str(DMA_LENGTH_BITS),
         "c_include_mm2s": "1",
         "c_include_mm2s_dre": "0",
-        "c_m_axi_mm2s_data_width": str(_memory_bits(overlay.in_stream_bits)),
+        "c_m_axi_mm2s_data_width": str(memory_bits(overlay.in_stream_bits)),
         "c_m_axis_mm2s_tdata_width": str(overlay.in_stream_bits),
         "c_include_s2mm": "1",
         "c_include_s2mm_dre": "0",
-        "c_m_axi_s2mm_data_width": str(_memory_bits(overlay.out_stream_bits)),
+        "c_m_axi_s2mm_data_width": str(memory_bits(overlay.out_stream_bits)),
         "c_s_axis_s2mm_tdata_width": str(overlay.out_stream_bits),
     }
 
 
-def _memory_bits(stream_bits: int) -> int:
+def memory_bits(stream_bits: int) -> int:
     """The width of the DMA's memory port: a power of two of at least 32 bits that a stream beat fits into."""
     return max(32, 1 << (stream_bits - 1).bit_length())
 

@@ -12,6 +12,16 @@ from bitward.errors import ModelError
 
 WINDOW_BYTES = 4096  # least size of a memory's AXI-Lite window
 REGISTER_BYTES = 64  # of bitward_registers; an address behind them is answered with DECERR
+REGISTERS = {  # byte addresses in bitward_registers, which says what they are
+    "magic": 0x0,
+    "design_id": 0x4,
+    "version": 0x8,
+    "images_per_transfer": 0xC,
+    "images_sent": 0x10,
+    "git_hash": 0x14,
+    "build_id": 0x18,
+    "git_is_dirty": 0x1C,
+}
 COUNTERS = "counters"  # the window of bitward_counters
 
 
@@ -269,7 +279,11 @@ _TOP = """\
 // SPDX-License-Identifier: Apache-2.0
 // Written by bitward build; do not edit.
 
-module bitward_top (
+module bitward_top #(
+  parameter bit [31:0] GitHash    = '0,  // what identifies a bitstream: the shell sets them, simulation leaves them 0
+  parameter bit [31:0] BuildId    = '0,
+  parameter bit        GitIsDirty = '0
+) (
   input  logic        ap_clk,
   input  logic        ap_rst_n,
 
@@ -329,7 +343,9 @@ module bitward_top (
   logic [31:0] images_per_transfer, images_sent;
   logic        rearm;
 
-  bitward_registers #(.DesignId({design_id})) i_registers (
+  bitward_registers #(
+    .DesignId({design_id}), .GitHash(GitHash), .BuildId(BuildId), .GitIsDirty(GitIsDirty)
+  ) i_registers (
     .ap_clk, .ap_rst_n,
     {registers},
     .images_sent_i(images_sent), .images_per_transfer_o(images_per_transfer), .rearm_o(rearm)
