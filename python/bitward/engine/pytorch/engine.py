@@ -295,7 +295,8 @@ class TorchEngine:
 
     def _entries(self, golden: Golden, groups: _Groups) -> Iterator[tuple[int, list[int], Change | None]]:
         """(step, trials, what they change of its output), in batches that fit; None where more than one channel is."""
-        for (index, _), members in groups.members.items():
+        for (index, _), found in groups.members.items():
+            members = sorted(found, key=lambda member: member[1].index)  # those of a channel stand together
             step = self.program.steps[index]
             output = golden.value(step.name)
             inputs = [golden.value(name) for name in step.inputs]

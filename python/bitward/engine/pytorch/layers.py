@@ -88,6 +88,7 @@ class Convolution(Rule):
         self._factor: Tensor | None = None
         self._golden: Tensor = self.module.weight
         self._golden_bias: Tensor | None = self.module.bias
+        self._scratch: Tensor | None = None
 
     def prepare(self) -> None:
         weight, bias = self.module.weight.detach(), self.module.bias
@@ -182,25 +183,29 @@ class Convolution(Rule):
         difference = change.values - channel_of(arrival.golden(0), images, change)
         if self.groups > 1:
             return self._within_group(difference, change.channel, output, images)
-        result = torch.empty(
-            (len(images), *output.shape[1:]), dtype=output.dtype, device=output.device,
-            memory_format=torch.contiguous_format if output.ndim == 2 else torch.channels_last,
-        )  # fmt: skip
-        for channel, rows in _by_channel(change.channel):
-            part = self._of_one(difference[rows], channel)
+        result = self._room(len(images), output)
+        parts = _by_channel(change.channel)
+        if self.is_dense:
+            each = difference.shape[1]
+            for channel, rows in parts:
+                result[rows] = torch.mm(difference[rows], self._golden[:, channel * each : (channel + 1) * each].t())
+            return Change(add_golden(result, output, images))
+        for channel, rows in parts:
+            weight = self._golden[:, channel : channel + 1].contiguous(memory_format=torch.channels_last)
+            part = self._convolve(difference[rows], weight, None, 1)
             if isinstance(rows, slice):
                 add_golden(part, output, images[rows], out=result[rows])
             else:
                 result[rows] = add_golden(part, output, images[rows])
         return Change(result)
 
-    def _of_one(self, difference: Tensor, channel: int) -> Tensor:
-        """What a difference of one input channel makes of the output."""
-        if self.is_dense:
-            each = difference.shape[1]
-            return F.linear(difference, self._golden[:, channel * each : (channel + 1) * each])
-        weight = self._golden[:, channel : channel + 1].contiguous(memory_format=torch.channels_last)
-        return self._convolve(difference, weight, None, 1)
+    def _room(self, rows: int, output: Tensor) -> Tensor:
+        """Where `follow` puts so many rows: the same memory each time, as whoever had it last is through."""
+        if self._scratch is None or len(self._scratch) < rows:
+            order = torch.contiguous_format if output.ndim == 2 else torch.channels_last
+            shape = (rows, *output.shape[1:])
+            self._scratch = torch.empty(shape, dtype=output.dtype, device=output.device, memory_format=order)
+        return self._scratch[:rows]
 
     def _within_group(self, difference: Tensor, channel: Tensor, output: Tensor, images: Tensor) -> Change | None:
         """A depthwise convolution leaves a change in its channel."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import math
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from bitward.engine.pytorch.program import Program, Step
 from bitward.engine.pytorch.rules import Add, Channelwise
 
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
+SKIPPED = 15  # looks that are skipped where the last ones did not pay
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Route:
         self.shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
         self.last_use = program.last_use()
         weighted = (Convolution, TransposedConvolution)
-        self.looks = {index for index, step in enumerate(program.steps) if isinstance(step.rule, weighted)}
+        self.looks = {index: Look() for index, step in enumerate(program.steps) if isinstance(step.rule, weighted)}
         self._rules = {step.name: step.rule for step in program.steps}
         self.is_spent = [tuple(self._is_spent(step, index, name) for name in step.inputs)
                          for index, step in enumerate(program.steps)]  # fmt: skip
@@ -72,6 +73,26 @@ class Route:
         return max(1, BATCH_BYTES // (4 * max(sizes)))
 
 
+class Look:
+    """Whether it pays to compare rows with golden ones at some step, by what it cost and spared so far."""
+
+    def __init__(self) -> None:
+        self._cost = self._spared = 0.0  # seconds a row, smoothed
+        self._skips = 0  # that are left before it is tried again
+
+    def is_due(self) -> bool:
+        """Whether to look now."""
+        self._skips -= 1
+        return self._skips < 0
+
+    def took(self, looking: float, going_on: float, before: int, after: int) -> None:
+        """Of `before` rows `after` differed: `looking` seconds for all, `going_on` seconds for these to the end."""
+        cost, spared = looking / before, going_on / max(after, 1) * (before - after) / before
+        self._cost, self._spared = (self._cost + cost) / 2, (self._spared + spared) / 2
+        if self._spared < self._cost:
+            self._skips = SKIPPED
+
+
 class Walk:
     """The way of rows of some images through a program, to a sink."""
 
@@ -90,27 +111,32 @@ class Walk:
         return torch.unique(rows.trial)
 
     def _through(self, first: int, rows: Rows) -> None:
-        in_vain = math.inf  # the size of values at which the last look found that all rows differ
         for index in range(first, len(self._steps)):
             step = self._steps[index]
             if not any(name in rows.changes for name in step.inputs):
                 continue
-            if index in self.route.looks and (size := self._size(rows)) <= in_vain / 2:
-                count = len(rows.trial)
-                rows = self._differing(rows)
-                if not len(rows.trial) or self._divide(index, rows):
-                    return
-                in_vain = size if len(rows.trial) == count and self.route.program.is_continuous else math.inf
+            look = self.route.looks.get(index)
+            if look is not None and look.is_due():
+                self._look(index, rows, look)
+                return
+            if look is not None and self._divide(index, rows):
+                return
             self._step(index, rows)
         sink = self.route.program.sink
-        if (change := rows.changes.get(sink)) is not None:
-            self.sink.put(rows, whole(self.golden.value(sink), rows.image, change))
+        if sink in rows.changes:
+            rows = self._differing(rows)
+            self.sink.put(rows, whole(self.golden.value(sink), rows.image, rows.changes[sink]))
 
-    def _size(self, rows: Rows) -> float:
-        """Elements of a row's values: whole ones that differ at one step will at the next, but where they get fewer."""
-        if any(change.channel is not None for change in rows.changes.values()):
-            return 0
-        return max(change.values[0].numel() for change in rows.changes.values())
+    def _look(self, index: int, rows: Rows, look: Look) -> None:
+        """The rows that differ are through."""
+        start = time.perf_counter()
+        before = len(rows.trial)
+        rows = self._differing(rows)
+        looking = time.perf_counter() - start
+        if len(rows.trial) and not self._divide(index, rows):
+            self._step(index, rows)
+            self._through(index + 1, rows)
+        look.took(looking, time.perf_counter() - start - looking, before, len(rows.trial))
 
     def _divide(self, index: int, rows: Rows) -> bool:
         """Rows of one channel each, more than fit as whole ones, went on in batches, those of a channel together."""
