@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("words", "records", "registry", "formats", "schemes", "layout", "tools"),
     ("manifest", "memory", "indexmap", "streams", "faults", "metrics", "__init__"),
     ("engine", "statistics"),
-    ("networks", "datasets", "qonnx_ops"),
+    ("networks", "classic", "datasets", "qonnx_ops"),
     ("train", "rewrites", "hardware"),
     ("targets",),
     ("campaign", "explore"),
