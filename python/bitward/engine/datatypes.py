@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class IntegerType:
         """The greatest integer."""
         return self.low + (1 << self.bits) - 1
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The smallest numpy type that holds it."""
         return next(np.dtype(f"i{size}") for size in (1, 2, 4, 8) if self.bits + (not self.signed) <= 8 * size)

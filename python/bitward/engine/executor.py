@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,14 @@ import numpy.typing as npt
 
 from bitward.engine.datatypes import Stream
 from bitward.engine.graph import load_graph, read_graph, stream_ends
+from bitward.engine.hits import Changed, Hits
 from bitward.engine.images import StoredImages, load_images
 from bitward.engine.injectable import Injectable
 from bitward.engine.ops import Op, StoredOp
-from bitward.engine.part import Part
+from bitward.engine.part import Part, Rows
+from bitward.engine.spread import Spread
 from bitward.errors import ManifestError
+from bitward.faults import Trial
 from bitward.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 
 PART_BYTES = 1 << 28  # activations computed at a time
 KEPT_BYTES = 1 << 30  # golden activations kept
+RESULT_BYTES = 1 << 26  # outputs of trials computed together
+
+PATHS = ("masked", "delta", "suffix")  # how trials are computed, from the quickest on
 
 
 class HardwareEngine(Injectable):
@@ -75,15 +83,106 @@ class HardwareEngine(Injectable):
         stream = self._checked(images)
         faulty = set(self._stored.faulty())
         parameters = self._parameters if not faulty else self._now(faulty)
-        if self._source is None or not np.array_equal(stream, self._source):
-            self._source, self._kept = None, []  # freed before the next batch is computed
-            self._kept, self._source = self._keep(stream), stream
+        self._take(stream)
         results = [part.result(parameters, faulty) for part in self._kept]
         done = sum(len(result) for result in results)
         if done < len(stream):
             later = self._parts(stream[done:])
             results += [Part(self._graph, part, parameters, keeps=False).sink for part in later]
         return np.concatenate(results).astype(np.int64).reshape(-1, *self._io.output.shape)
+
+    def infer_whole(self, images: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """As `infer`, every node on every image: what all other ways are measured against."""
+        parameters = self._now(set(self._stored.faulty()))
+        parts = [Part(self._graph, part, parameters, keeps=False) for part in self._parts(self._checked(images))]
+        return np.concatenate([part.sink for part in parts]).astype(np.int64).reshape(-1, *self._io.output.shape)
+
+    def outcomes(
+        self, images: npt.ArrayLike, trials: Sequence[Trial]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], str, float]]:
+        """(outputs, path, seconds) of each trial, by itself, in order: what `inject`, `infer` and `restore` give.
+
+        The path says how it was computed: "masked", no parameter changes; "delta", one channel followed as far as it
+        goes; "suffix", whole from the first step that is hit. No memory is written. ManifestError where memories are
+        not golden, for images as in `infer`, and in its turn for a trial whose faults are in no memory.
+        """
+        faulty = next(self._stored.faulty(), None)
+        if faulty is not None:
+            raise ManifestError(f"memories must be golden before trials, got faults in {faulty}; restore them first")
+        stream = self._checked(images)
+        size = max(1, len(stream) * self._graph.sink_ends.count * self._graph.sink_ends.type.dtype.itemsize)
+        at_once = max(1, RESULT_BYTES // size)
+        right = next((number for number, faults in enumerate(trials) if not self._has_places(faults)), len(trials))
+        for start in range(0, right, at_once):
+            yield from self._together(stream, trials[start : min(start + at_once, right)])
+        for fault in trials[right] if right < len(trials) else ():
+            self.check_place(fault)
+
+    def _together(self, stream: Stream, trials: Sequence[Trial]) -> Iterator[tuple[npt.NDArray[np.int64], str, float]]:
+        started = time.perf_counter()
+        changes = self._hits.of(trials)
+        paths = ["masked"] * len(trials)
+        found: list[list[tuple[Rows, Stream]]] = [[] for _ in trials]
+        golden: list[Stream] = []
+        for part in self._golden_parts(stream):
+            first = sum(map(len, golden))
+            golden.append(part.sink)
+            self._compare(part, first, changes, paths, found)
+        result = np.concatenate(golden).astype(np.int64)
+        seconds = (time.perf_counter() - started) / max(1, len(trials))
+        for path, rows in zip(paths, found, strict=True):
+            outputs = result.copy()
+            for images, values in rows:
+                outputs[images] = values
+            yield outputs.reshape(-1, *self._io.output.shape), path, seconds
+
+    def _compare(
+        self,
+        part: Part,
+        first: int,
+        changes: Sequence[Mapping[int, Changed]],
+        paths: list[str],
+        found: list[list[tuple[Rows, Stream]]],
+    ) -> None:
+        """What trials make of a part's outputs, whose first image is number `first`, is in `found`."""
+        for number, changed in enumerate(changes):
+            if changed:
+                paths[number] = self._spread.path(changed)
+        for rows in self._spread.results(part, changes):
+            for number in np.unique(rows.trial).tolist():
+                chosen = rows.trial == number
+                found[number].append((first + rows.image[chosen], rows.streams[self._graph.sink][chosen]))
+
+    def _golden_parts(self, stream: Stream) -> Iterator[Part]:
+        """The golden activations of all images; those that do not fit are computed again each time."""
+        self._take(stream)
+        yield from self._kept
+        done = sum(part.count for part in self._kept)
+        for part in self._parts(stream[done:]) if done < len(stream) else ():
+            yield Part(self._graph, part, self._parameters)
+
+    def _has_places(self, faults: Trial) -> bool:
+        try:
+            for fault in faults:
+                self.check_place(fault)
+        except ManifestError:
+            return False
+        return True
+
+    @cached_property
+    def _spread(self) -> Spread:
+        return Spread(self._graph, self._parameters)
+
+    @cached_property
+    def _hits(self) -> Hits:
+        ops = [(number, step.op) for number, step in enumerate(self._graph.steps) if isinstance(step.op, StoredOp)]
+        return Hits(ops, self._stored)
+
+    def _take(self, stream: Stream) -> None:
+        """The batch is the one that is kept."""
+        if self._source is None or not np.array_equal(stream, self._source):
+            self._source, self._kept = None, []  # freed before the next batch is computed
+            self._kept, self._source = self._keep(stream), stream
 
     def _decoded(self, op: Op) -> npt.NDArray[Any] | None:
         return op.parameters(self._stored.now(op.memory.name)) if isinstance(op, StoredOp) else None

@@ -60,6 +60,16 @@ class Graph:
         )
 
     @property
+    def sink_ends(self) -> Ends:
+        """What the host receives."""
+        return next(
+            ends
+            for step in self.steps
+            for name, ends in zip(step.outputs, step.op.results, strict=True)
+            if name == self.sink
+        )
+
+    @property
     def bytes_per_image(self) -> int:
         """Size of all streams of an image."""
         ends = [self.source_ends, *(ends for step in self.steps for ends in step.op.results)]

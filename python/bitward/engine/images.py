@@ -56,6 +56,10 @@ class StoredImages:
         """The memory as it is stored now."""
         return self._now[memory]
 
+    def golden_image(self, memory: str) -> Image:
+        """The memory without faults."""
+        return self._golden[memory]
+
     def faulty(self) -> Iterator[str]:
         """The memories that differ from the golden ones."""
         return (name for name in self._written if not np.array_equal(self._now[name], self._golden[name]))

@@ -30,6 +30,11 @@ class Injectable(ABC):
     def golden(self, memory: str, word: int) -> int:
         """The beat that row `word` holds without faults."""
 
+    def check_place(self, fault: Fault) -> None:
+        """The fault's bit is one of a memory's; ManifestError otherwise."""
+        self._mask(fault)
+        self.golden(fault.memory, fault.word)
+
     def inject(self, fault: Fault) -> None:
         """The fault's bit is inverted, or stuck at its value until `restore`; ManifestError if there is no such bit."""
         self._mask(fault)

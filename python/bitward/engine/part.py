@@ -35,6 +35,15 @@ class Part:
         """What the host receives."""
         return self._streams[self._graph.sink]
 
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.sink)
+
+    def stream(self, name: str) -> Stream:
+        """The golden stream of that name."""
+        return self._streams[name]
+
     def result(self, parameters: Parameters, faulty: set[str]) -> Stream:
         """What the host receives when the memories in `faulty` hold other parameters than the golden ones."""
         changed: dict[str, tuple[Rows, Stream]] = {}  # by stream: the images that differ from the golden ones, and how

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bitward.engine.datatypes import IntegerType, Stream
 from bitward.engine.images import Image
+from bitward.engine.order import Indices, Narrow, Order
 from bitward.errors import ManifestError, ModelError
 from bitward.manifest import Memory
 from bitward.words import Words
@@ -76,9 +78,15 @@ class Ends:
 
 
 class Op(ABC):
-    """One node: the streams of an image, `sources`, become others, `results`."""
+    """One node: the streams of an image, `sources`, become others, `results`.
+
+    An operator that treats each channel by itself says so by `takes` and `gives`, the orders in which it finds and
+    leaves channels, and `of_channels`: a change of one channel is then followed alone. None of these changes what
+    `apply` gives. `forgets`: elements that differ may become equal.
+    """
 
     node: str
+    forgets: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -93,6 +101,36 @@ class Op(ABC):
     @abstractmethod
     def apply(self, streams: tuple[Stream, ...], parameters: Parameters | None) -> tuple[Stream, ...]:
         """The streams, shape (images, count) each, as they leave the node."""
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        """By source: the order in which each channel goes its own way; None where channels do not."""
+        return (None,) * len(self.sources)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        """By result: where its channels lie; None where nobody knows."""
+        return (None,) * len(self.results)
+
+    def of_channels(self, channels: Indices) -> Op:
+        """The operator for streams of these channels alone, which stand behind one another as one fold's lanes do."""
+        return self
+
+    def place_of(self, source: int) -> int | None:
+        """Where the channels of that source stand among those of the only result, if they just move there."""
+        return None
+
+    def ready(self, parameters: Parameters | None, elements: int) -> Any:
+        """The parameters in a form that is quickest for so many elements."""
+        return parameters
+
+    def ready_of(self, ready: Any, channels: Indices) -> Any:
+        """What `ready` gives, of these channels alone."""
+        return ready
+
+    def apply_ready(self, streams: tuple[Stream, ...], ready: Any) -> tuple[Stream, ...]:
+        """As `apply`, with parameters as `ready` gives them."""
+        return self.apply(streams, ready)
 
 
 @dataclass(frozen=True)
@@ -120,16 +158,63 @@ class Unary(Op):
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         """The stream, shape (images, inputs), as it leaves the node, shape (images, outputs)."""
 
+    def resized(self, count: int, of: int, /, **fields: Any) -> Self:
+        """The operator with `count` channels in the place of `of`, and with those fields."""
+        sizes: dict[str, Any] = {"inputs": self.inputs // of * count, "outputs": self.outputs // of * count}
+        return replace(self, **sizes, **fields)
+
 
 @dataclass(frozen=True)
 class StoredOp(Unary):
-    """A node whose parameters lie in memory `memory`."""
+    """A node whose parameters lie in memory `memory`. Those of one channel stand along axis `channel_axis`."""
 
     memory: Memory
+    channel_axis: ClassVar[int] = -1
 
-    @abstractmethod
     def parameters(self, image: Image) -> Parameters:
         """What the node computes with when `image` is stored, by its place in the memory alone (no index map)."""
+        return self.arranged(self.integers(image))
+
+    @abstractmethod
+    def arranged(self, integers: npt.NDArray[np.int64]) -> Parameters:
+        """What stands in the rows and lanes of the memory, shape (depth, lanes), where the node computes with it."""
+
+    def integers(self, image: Image) -> npt.NDArray[np.int64]:
+        """What any rows of the memory are read as, shape (rows, lanes)."""
+        return signed_words(self.words(image), self.memory.scheme.bits)
+
+    @cached_property
+    def _entries(self) -> tuple[Indices, Indices]:
+        """The flat indices of the parameters by the slot that they are read from; where each slot's begin."""
+        slots = self.memory.depth * self.memory.layout.lanes
+        slot = self.arranged(np.arange(slots).reshape(self.memory.depth, -1)).ravel()
+        return np.argsort(slot, kind="stable"), np.searchsorted(np.sort(slot), np.arange(slots + 1))
+
+    def entries(self, word: int, lane: int) -> Indices:
+        """The flat indices of the parameters that are read from that lane of that row."""
+        entries, first = self._entries
+        slot = word * self.memory.layout.lanes + lane
+        return entries[first[slot] : first[slot + 1]]
+
+    def channel_of(self, index: int, parameters: Parameters) -> int:
+        """The channel of the parameter at that flat index."""
+        return int(np.unravel_index(index, parameters.shape)[self.channel_axis])
+
+    def hit(self, source: Stream, result: Stream, parameters: Parameters, index: Indices, value: Indices) -> Narrow:
+        """The channel that each hit changes, by itself, of all images: parameter `index[h]` is `value[h]`.
+
+        `source` and `result` are the streams with `parameters`, of which `index` is flat.
+        """
+        place = np.stack(np.unravel_index(index, parameters.shape))
+        channels = place[self.channel_axis].copy()
+        place[self.channel_axis] = np.arange(len(index))
+        found = parameters.take(channels, axis=self.channel_axis)
+        found[tuple(place)] = value
+        (order,) = self.takes
+        taken = order.take(source, channels) if order else source
+        op, shape = self.of_channels(channels), (len(source), -1)
+        (stream,) = op.apply_ready((taken.reshape(shape),), op.ready(found, taken.size))
+        return stream.reshape(len(source), -1, len(channels))
 
     def words(self, image: Image) -> Words:
         """The plain words that are read from an image, shape (depth, lanes)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bitward.engine.datatypes import Stream
 from bitward.engine.ops._op import Attributes, Ends, Op, Parameters, builds
+from bitward.engine.order import Order
 from bitward.manifest import Memory
 
 
@@ -17,6 +18,15 @@ class Duplicate(Op):
     node: str
     ends: Ends
     copies: int
+    channels: int
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),) * self.copies
 
     @property
     def sources(self) -> tuple[Ends, ...]:
@@ -33,6 +43,6 @@ class Duplicate(Op):
 @builds("DuplicateStreams_rtl")
 def duplicate(attributes: Attributes, memory: Memory | None) -> Duplicate:
     """The operator of a DuplicateStreams_rtl node."""
-    count = attributes.size("numInputVectors", (1,)) * attributes.number("NumChannels")
-    ends = Ends(count, attributes.type("inputDataType"))
-    return Duplicate(attributes.node, ends, attributes.number("NumOutputStreams"))
+    channels = attributes.number("NumChannels")
+    ends = Ends(attributes.size("numInputVectors", (1,)) * channels, attributes.type("inputDataType"))
+    return Duplicate(attributes.node, ends, attributes.number("NumOutputStreams"), channels)

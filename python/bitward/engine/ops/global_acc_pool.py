@@ -9,13 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitward.engine.datatypes import IntegerType, Stream
-from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
+from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
+from bitward.engine.order import Indices, Order
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
 class GlobalAccPool(Unary):
     """An image's pixels, `outputs` channels each, become their sum."""
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.outputs),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.outputs),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.outputs)
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         pixels = stream.reshape(len(stream), -1, self.outputs)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bitward.engine.datatypes import Stream
 from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
@@ -15,6 +16,7 @@ class LabelSelect(Unary):
     """Vectors of `labels` scores become the place of the greatest, the first where several are greatest."""
 
     labels: int
+    forgets: ClassVar[bool] = True
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         places = stream.reshape(-1, self.labels).argmax(axis=1)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
+from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
+from bitward.engine.order import Indices, Order
 from bitward.errors import ModelError
 from bitward.manifest import Memory
 
@@ -23,11 +25,27 @@ class Pool(Unary):
     lanes: int
     is_sum: bool
     shift: int
+    channels: int
+    forgets: ClassVar[bool] = True
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels, self.lanes, self.taps),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.channels, channels=len(channels), lanes=len(channels))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         windows = stream.reshape(-1, self.taps, self.lanes)
         if not self.is_sum:
-            return windows.max(axis=1).reshape(len(stream), self.outputs)
+            largest = windows[:, 0]
+            for tap in range(1, self.taps):  # numpy's own reduction is 30 times slower along a short axis
+                largest = np.maximum(largest, windows[:, tap])
+            return largest.reshape(len(stream), self.outputs)
         sums = windows.sum(axis=1, dtype=np.int64) >> self.shift
         return self.result.wrap(sums).reshape(len(stream), self.outputs)
 
@@ -57,4 +75,5 @@ def pool(attributes: Attributes, memory: Memory | None) -> Pool:
         lanes=attributes.number("PE"),
         is_sum=function != "MaxPool",
         shift=max(0, most.bit_length() - result.bits) if function == "QuantAvgPool" else 0,
+        channels=attributes.number("Channels"),
     )

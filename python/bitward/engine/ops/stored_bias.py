@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.images import Image
-from bitward.engine.ops._op import Attributes, Parameters, StoredOp, builds, signed_words, stored_in
+from bitward.engine.ops._op import Attributes, Op, Parameters, StoredOp, builds, stored_in
+from bitward.engine.order import Indices, Order
 from bitward.manifest import Memory
 
 
@@ -19,9 +21,23 @@ class StoredBias(StoredOp):
 
     channels: int
 
-    def parameters(self, image: Image) -> Parameters:
+    def arranged(self, integers: npt.NDArray[np.int64]) -> Parameters:
         """The biases, shape (channels,), int64."""
-        return signed_words(self.words(image).reshape(self.channels), self.memory.scheme.bits)
+        return integers.reshape(self.channels)
+
+    def ready_of(self, ready: Any, channels: Indices) -> Any:
+        return ready[channels]
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.channels, channels=len(channels))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         sums = stream.reshape(-1, self.channels).astype(np.int64) + np.asarray(parameters)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.images import Image
-from bitward.engine.ops._op import Attributes, Parameters, StoredOp, builds, signed_words, stored_in
+from bitward.engine.ops._op import Attributes, Op, Parameters, StoredOp, builds, stored_in
+from bitward.engine.order import Indices, Order
 from bitward.manifest import Memory
 
 
@@ -26,10 +28,23 @@ class Depthwise(StoredOp):
     pe: int
     simd: int
 
-    def parameters(self, image: Image) -> Parameters:
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels, self.pe, self.taps),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.channels, channels=len(channels), pe=len(channels))
+
+    def ready_of(self, ready: Any, channels: Indices) -> Any:
+        return ready[:, channels]
+
+    def arranged(self, integers: npt.NDArray[np.int64]) -> Parameters:
         """The weights, shape (taps, channels), int64."""
-        words = self.words(image).reshape(self.channels // self.pe, self.taps // self.simd, self.pe, self.simd)
-        weights = signed_words(words, self.memory.scheme.bits)
+        weights = integers.reshape(self.channels // self.pe, self.taps // self.simd, self.pe, self.simd)
         return weights.transpose(1, 3, 0, 2).reshape(self.taps, self.channels)
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitward.engine.datatypes import IntegerType, Stream
 from bitward.engine.ops._op import Attributes, Ends, Op, Parameters, builds
+from bitward.engine.order import Order
 from bitward.manifest import Memory
 
 
@@ -20,6 +21,17 @@ class Concat(Op):
     vectors: int
     channels: tuple[int, ...]
     types: tuple[IntegerType, ...]
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return tuple(Order.of(channels) for channels in self.channels)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(sum(self.channels)),)
+
+    def place_of(self, source: int) -> int | None:
+        return sum(self.channels[:source])
 
     @property
     def sources(self) -> tuple[Ends, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitward.engine.datatypes import IntegerType, Stream
 from bitward.engine.ops._op import Attributes, Ends, Op, Parameters, builds
+from bitward.engine.order import Order
 from bitward.manifest import Memory
 
 
@@ -20,6 +21,10 @@ class Split(Op):
     vectors: int
     channels: tuple[int, ...]
     type: IntegerType
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return tuple(Order.of(channels) for channels in self.channels)
 
     @property
     def sources(self) -> tuple[Ends, ...]:

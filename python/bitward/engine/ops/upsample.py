@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
+from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
+from bitward.engine.order import Indices, Order
 from bitward.errors import ModelError
 from bitward.manifest import Memory
 
@@ -17,6 +18,17 @@ class Upsample(Unary):
 
     shape: tuple[int, int, int]
     times: tuple[int, int]
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2]),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2]),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.shape[2], shape=(*self.shape[:2], len(channels)))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         down, right = self.times

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Parameters, Unary, builds
+from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
+from bitward.engine.order import Indices, Order
 from bitward.manifest import Memory
 
 
@@ -25,6 +26,18 @@ class Window(Unary):
     stride: tuple[int, int]
     dilation: tuple[int, int]
     lanes: int
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2]),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2], self.lanes, self.kernel[0] * self.kernel[1]),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        count = len(channels)
+        return self.resized(count, self.shape[2], shape=(*self.shape[:2], count), lanes=count)
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         height, width, channels = self.shape

@@ -2,7 +2,18 @@
 """The torch engine: faults in the stored parameters of torch networks, at the price of what they change."""
 
 from bitward.engine.pytorch.engine import TorchEngine
+from bitward.engine.pytorch.graphs import network_of
 from bitward.engine.pytorch.quantized import frozen
 from bitward.engine.pytorch.storage import Choose, Storage, as_float32, as_format, as_integers, store
 
-__all__ = ["Choose", "Storage", "TorchEngine", "as_float32", "as_format", "as_integers", "frozen", "store"]
+__all__ = [
+    "Choose",
+    "Storage",
+    "TorchEngine",
+    "as_float32",
+    "as_format",
+    "as_integers",
+    "frozen",
+    "network_of",
+    "store",
+]

@@ -84,12 +84,16 @@ class Program:
 
 
 class _Tracer(fx.Tracer):
-    """Torch's own layers and those of Brevitas are steps; other modules are looked into."""
+    """Torch's own layers, those of Brevitas, and those that say how they treat channels are steps.
+
+    Other modules are looked into.
+    """
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (nn.Sequential, nn.ModuleList)):
             return False
-        return type(m).__module__.split(".")[0] in ("torch", "brevitas")
+        is_known = type(m).__module__.split(".")[0] in ("torch", "brevitas")
+        return is_known or getattr(m, "treats_channels_alike", None) is not None
 
 
 def trace(network: nn.Module) -> Program:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from bitward.errors import ConfigError, ManifestError
-from bitward.faults import Fault
+from bitward.faults import Fault, Faults
 from bitward.formats import Float32, Format, Int
 from bitward.manifest import Manifest, Memory
 from bitward.memory import Role
@@ -208,6 +208,8 @@ def tensors_of(network: nn.Module) -> Iterator[tuple[str, str, Role, torch.Tenso
 def _role(name: str, tensor: torch.Tensor) -> Role | None:
     if name == "bias":
         return "bias"
+    if name == "threshold":
+        return "threshold"
     return "weight" if name == "weight" and tensor.ndim > 1 else None
 
 
@@ -238,6 +240,8 @@ def store(
 
 def by_memory(faults: Sequence[Fault]) -> dict[str, tuple[Indices, Indices, list[str]]]:
     """(words, bits, kinds) of the faults in each memory."""
+    if isinstance(faults, Faults):
+        return {name: (words, bits, [faults.kind] * len(words)) for name, (words, bits) in faults.places.items()}
     groups: dict[str, list[Fault]] = {}
     for fault in faults:
         groups.setdefault(fault.memory, []).append(fault)
