@@ -8,14 +8,17 @@ words about: `extract` and `join` are the only places that know about limbs (a s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bitward.errors import FormatError
 
-Words = npt.NDArray[np.unsignedinteger[Any]]
+if TYPE_CHECKING:
+    Words = npt.NDArray[np.unsignedinteger[Any]]
+else:
+    Words = np.ndarray  # numpy 1.21, which Ubuntu 22.04 has, has no parameters for its integers
 
 LIMB_BITS = 64
 MAX_BITS = 128

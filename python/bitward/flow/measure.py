@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A build measured where it runs: what `bitward_runtime.measure` needs to know of it, and what the engine predicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from bitward_runtime.measure import Measurement, Plan, measure
+from bitward_runtime.source import sensor_of, source_of
+
+from bitward.errors import ConfigError
+from bitward.flow.attack import Place
+from bitward.manifest import Io, Manifest
+from bitward.tools import atomic_write
+
+Images = npt.NDArray[np.int64]
+
+
+def measure_build(place: Place, images: int, plan: Plan) -> Measurement:
+    """The build at `place`, measured with so many random images a batch; the engine says what outputs must be.
+
+    The time of a dataflow design does not depend on pixels. Power is that of the board whose files can be read.
+    """
+    manifest = Manifest.load(place.build / "manifest.json")
+    if manifest.io is None:
+        raise ConfigError(f"{place.build} must be a build with streams, got a software-only manifest: build the model")
+    streamed = random_images(manifest.io, images)
+    expected = None
+    if place.on != "engine":
+        with Place("engine", place.build).target() as engine:
+            expected = engine.infer(streamed)
+    with place.target() as target:
+        source = source_of(target, place.on, place.build)
+        sensor, why = sensor_of(target, source, place.host)
+        return measure(target, streamed, source, plan, sensor, why, expected)
+
+
+def random_images(io: Io, count: int, seed: int = 0) -> Images:
+    """Images as streamed, shape (count, *io.input.shape): every value of the input's type equally likely."""
+    bits = io.input.bits
+    least = -(1 << (bits - 1)) if io.input.signed else 0
+    return np.random.default_rng(seed).integers(least, least + (1 << bits), (count, *io.input.shape), dtype=np.int64)
+
+
+def save_measurement(measured: Measurement, path: Path) -> tuple[Path, Path]:
+    """`path` holds all of it as JSON, and the file beside it that ends in .csv its one row."""
+    table = path.with_suffix(".csv")
+    if table == path:
+        raise ConfigError(f"--out must name the JSON file, got {path}: the CSV is written beside it")
+    atomic_write(path, measured.to_json())
+    atomic_write(table, measured.to_csv())
+    return path, table
