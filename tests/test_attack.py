@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,18 +13,24 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bitward.campaign import TrialStore, verdicts_sha256
+from bitward.cli import inject as cli_inject
 from bitward.cli import main
 from bitward.engine.images import load_images
 from bitward.errors import ConfigError, StoreError
 from bitward.faults import single_bit_stratified
-from bitward.flow import attack
+from bitward.flow import attack, load_flow, stages
 from bitward.flow.attack import Place, agreement_faults, msb_faults
+from bitward.flow.rules import model_of
+from bitward.flow.spec import Inject
+from bitward.flow.stages import Run
 from bitward.manifest import Manifest
 from bitward.targets.board import BoardTarget
 from bitward.targets.engine import EngineTarget
@@ -219,7 +226,7 @@ def test_a_recorded_campaign_is_replayed_and_stops_by_its_rule_on_dask_too(injec
     store, out = inject_by_hand("--model", "uniform", "--margin", "0.1", "--metric", "outputs_changed")
     ended = store.result()
     assert ended["ended"] == "margin reached" and ended["trials"] == len(store.trials()) < ended["planned"]
-    assert re.search(r"outputs_changed: \d.* % \[.*\], margin reached", out)
+    assert re.search(r"outputs_changed: \d.* % \[.*\], 95 % confidence sequence \(beta-binomial\); margin reached", out)
     dask, _ = inject_by_hand(
         "--model", "uniform", "--margin", "0.1", "--metric", "outputs_changed", "--scheduler", "local", "--restart"
     )
@@ -246,3 +253,72 @@ def test_models_and_rules_that_do_not_fit_are_one_sentence(inject_by_hand, mlp_r
         assert main([*flow, *given]) == 1
         err = capsys.readouterr().err
         assert err.startswith(f"bitward: {sentence}") and len(err.splitlines()) == 1, err
+
+
+# ---- the flow's own fault model --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inject_stage(mlp_run, tmp_path, monkeypatch):
+    """`inject_stage(**keys)`: what the stage finds with these keys in the flow's inject section, and its run."""
+    shutil.copytree(mlp_run.folder, tmp_path / "digits-mlp", ignore=shutil.ignore_patterns("campaigns"))
+    monkeypatch.setattr(stages, "AGREEING", ("engine",))
+    monkeypatch.setattr(stages, "cores", lambda: 1)
+    small = {"msb": False, "per_stratum": 1, "strata_images": 5, "agree_faults": 1, "images": 2, "seed": 7}
+
+    def call(**keys: object) -> tuple[dict, Run]:
+        flow = load_flow(mlp_run.flow)
+        flow = flow.model_copy(update={"inject": Inject.model_validate({**small, **keys})})
+        run = Run(flow, tmp_path / "digits-mlp", Console(file=StringIO()))
+        return stages._inject(run), run
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model": "ber", "ber": 5e-4, "trials": 8},
+        {"model": "exact", "flips": 20, "stuck": 1, "trials": 4},
+        {"model": "burst", "burst": 3, "memories": ["fc2.weight"], "trials": 5},
+        {"model": "layers", "flips": 2, "bits": [3], "trials": 3},
+        {"model": "uniform", "margin": 0.2, "metric": "outputs_changed"},
+        {"stuck": 0, "trials": 6},
+    ],
+    ids=lambda keys: keys.get("model", "single"),
+)
+def test_a_run_injects_by_the_flows_own_fault_model(inject_stage, keys):
+    result, run = inject_stage(**keys)
+    for side in ("plain", "hardened"):
+        store = TrialStore.load(run.campaign(f"model-{side}"))
+        manifest = Manifest.load(run.build(side) / "manifest.json")
+        model = model_of(run.flow.inject, manifest)
+        assert store.spec["model"] == json.loads(json.dumps(model.to_dict()))
+        rows = store.trials()
+        assert [row.faults for row in rows] == [tuple(map(str, model.trial(row.trial))) for row in rows]
+        assert {row.images for row in rows} == {5} and len(rows) == result[f"model-{side}"]["faults"] > 1
+        found = result[f"model-{side}"]
+        assert "a trial" in found["flips"] and found["model"].startswith(f"model {run.flow.inject.model}")
+        assert (found["interval"] is None) == (not model.is_sample) == (found["method"] is None)
+        assert (store.directory / "result.json") in stages._trials(run)
+
+
+def test_a_run_without_own_faults_has_no_campaign_more_and_a_recorded_list_goes_into_the_hardened_build(
+    inject_stage, tmp_path
+):
+    result, run = inject_stage()
+    assert set(result) == {"strata-plain", "strata-hardened", "agree-engine", "agree"}
+    (tmp_path / "faults.txt").write_text("fc2.weight:0:1\nfc2.weight:0:1 fc2.weight:1:0=1\n")
+    result, run = inject_stage(model="replay", faults_from=tmp_path / "faults.txt")
+    assert "model-plain" not in result and result["model-hardened"]["faults"] == 2
+    assert result["model-hardened"]["flips"] == "1.5 flips a trial (1 to 2)"
+    assert tmp_path / "faults.txt" in stages._attacked(run)
+
+
+def test_what_a_flow_says_of_its_model_does_not_stand_in_the_way_of_another_one(mlp_run):
+    flow = Inject(model="ber", ber=1e-3, bits=(1,), margin=0.1)
+    changed = cli_inject._changed(flow, {"model": "exact", "flips": 3, "ber": None, "bits": (), "stuck": "1"})
+    assert (changed.model, changed.flips, changed.ber, changed.bits, changed.stuck) == ("exact", 3, None, (1,), 1)
+    replay = cli_inject._changed(flow, {"model": "replay", "bits": (2,)})
+    assert (replay.bits, replay.margin) == ((2,), None)  # what a person gives by hand stays, to be refused
+    assert cli_inject._changed(flow, {"model": None}) == flow

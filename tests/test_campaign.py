@@ -300,7 +300,7 @@ def test_the_codes_digest_is_of_what_computes_trials(tmp_path, monkeypatch):
 
 def test_a_worker_that_is_killed_is_one_sentence():
     with pytest.raises(ToolError, match=r"^a worker process must end after its last trial, got exit code -9: "):
-        list(from_workers(kill_oneself, [(0.0,), (60.0,)]))
+        list(from_workers(kill_oneself, [0.0, 60.0]))
 
 
 def kill_oneself(after_s, told):

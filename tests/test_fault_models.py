@@ -20,6 +20,7 @@ from bitward.faults import (
     Burst,
     Exact,
     Fault,
+    Faults,
     Layers,
     Population,
     Replay,
@@ -28,6 +29,7 @@ from bitward.faults import (
     every_fault,
     fault_model,
     fault_text,
+    faults_sha256,
     parse_trial,
     single_bit_stratified,
 )  # fmt: skip
@@ -397,3 +399,38 @@ def test_a_file_that_lists_no_faults_is_refused(tmp_path, content, match):
         (tmp_path / "faults.txt").write_bytes(content)
     with pytest.raises(FormatError, match=match):
         Replay.read(tmp_path / "faults.txt")
+
+
+# ---- trials of many faults -------------------------------------------------------------------------------------------
+
+
+MANY = Memory("many", "many", "many.weight", "weight", (40, 10), Int(8), Plain(8))
+BIG = Manifest("big", 1, "virtual", 200.0, (*MANIFEST.memories, MANY))
+
+
+@pytest.mark.parametrize("kind", ["flip", "stuck0", "stuck1"])
+def test_faults_in_arrays_are_the_same_sequence_as_objects(kind):
+    arrays = Faults({"fc": (np.array([3, 1]), np.array([7, 0])), "conv": (np.array([2]), np.array([5]))}, kind)
+    objects = (Fault("fc", 3, 7, kind), Fault("fc", 1, 0, kind), Fault("conv", 2, 5, kind))
+    assert arrays == objects and objects == arrays and hash(arrays) == hash(objects)
+    assert arrays == Faults(arrays.places, kind) and pickle.loads(pickle.dumps(arrays)) == objects
+    assert arrays != objects[:2] and arrays != (*objects[:2], objects[0]) and arrays != list(objects)
+    assert len(arrays) == 3 and [arrays[at] for at in (0, 1, 2, -1)] == [*objects, objects[2]]
+    assert arrays[1:] == objects[1:] and arrays[::-2] == objects[::-2] and objects[2] in arrays
+    assert fault_text(arrays) == fault_text(objects) and faults_sha256(arrays) == faults_sha256(objects)
+    assert Fault("conv", 2, 5, kind) == next(reversed(arrays)) and repr(arrays) == "<3 faults in 2 memories>"
+    assert arrays.of_kind("flip") == tuple(Fault(f.memory, f.word, f.bit) for f in objects)
+    with pytest.raises(IndexError):
+        arrays[3]
+
+
+@pytest.mark.parametrize("stuck", [None, 0, 1])
+@pytest.mark.parametrize(("name", "given"), [("ber", {"ber": 0.5}), ("exact", {"flips": 900})])
+def test_a_trial_is_the_same_faults_whether_they_are_many_or_few(monkeypatch, name, given, stuck):
+    model = SAMPLERS[name](BIG, 3, stuck=stuck, **given)
+    arrays = model.trial(2)
+    monkeypatch.setattr("bitward.faults.population.FEW", 10**6)
+    objects = model.trial(2)
+    assert isinstance(arrays, Faults) and isinstance(objects, tuple) and len(objects) > 800
+    assert arrays == objects and faults_sha256(arrays) == faults_sha256(objects)
+    assert {fault.memory for fault in objects} == {memory.name for memory in BIG.memories}

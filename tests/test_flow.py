@@ -56,6 +56,7 @@ def test_the_flows_of_the_repository_load(repository):
         assert flow.model is None or flow.model.parent.resolve() == repository / "onnx_models"
 
 
+MEAN = "network: a\ninject: {metric: top1_change_rate, method: beta-binomial}"
 MISTAKES = {
     "netwrok: digits_cnn": "the flow must have only the keys name, network, .*, got 'netwrok'; did you mean 'network'",
     "network: a\nbuild: {clk_mzh: 1}": "build must have only the keys .*, got 'clk_mzh'; did you mean 'clk_mhz'",
@@ -67,8 +68,42 @@ MISTAKES = {
     "network: a\nbuild: 7": "build must be .*, got 7; see",
     "network: a\nverify: {stall: 1.0}": "verify.stall must be less than 1, got 1.0; see",
     "network: a\nname: a/b": "name must begin with a letter or digit and have only .*, got 'a/b'; see",
+    "network: a\ninject: {flips: 3}": "inject.flips must go with inject.model layers or exact, not single, got 3; see",
+    "network: a\ninject: {model: exact, ber: 0.1}": "inject.ber must go with inject.model ber, not exact, got 0.1; see",
+    "network: a\ninject: {model: ber, burst: 2}": "inject.burst must go with inject.model burst, not ber, got 2; see",
+    "network: a\ninject: {model: ber, ber: 0}": "inject.ber must be greater than 0, got 0; see",
+    "network: a\ninject: {model: bre}": "inject.model must be 'single', .* or 'replay', got 'bre'; see",
+    "network: a\ninject: {margin: 0.1}": "inject.margin must go with .*uniform, .* or burst, not single, got",
+    "network: a\ninject: {model: ber, faults_from: x}": "inject.faults_from must go with .* replay, not ber, got",
+    "network: a\ninject: {model: replay, bits: [1]}": r"inject.bits must go with .*, not replay, got \[1\]; see",
+    "network: a\ninject: {model: burst, bits: [1]}": r"inject.bits must go with .*, not burst, got \[1\]; see",
+    "network: a\ninject: {model: replay, stuck: 1}": "inject.stuck must go with .*, not replay, got 1; see",
+    "network: a\ninject: {stuck: 2}": "inject.stuck must be 0 or 1, got 2; see",
+    MEAN: "inject.method must be betting or empirical-bernstein for the mean top1_change_rate, got 'beta-bin.*'; see",
     "network: a\nbuild: {folding: {conv1: 8}}": "build.folding.conv1 must be .*, got 8; see",
 }
+
+
+GOOD = {
+    "{}": False,
+    "{per_stratum: 3, seed: 2, images: 4, msb: false}": False,
+    "{model: uniform}": True,
+    "{model: ber, ber: 1e-4, trials: 10, margin: 0.1, audit: 0.1, timeout_s: 5}": True,
+    "{model: exact, flips: 3, stuck: 0, bits: [1, 2], memories: [fc1.weight]}": True,
+    "{model: layers, flips: 2}": True,
+    "{model: burst, burst: 3, metric: top1_change_rate, method: betting}": True,
+    "{model: replay, faults_from: faults.txt}": True,
+    "{bits: [3]}": True,
+    "{stuck: 0}": True,
+}
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_every_fault_model_can_be_asked_for(tmp_path, text):
+    """Everything `bitward inject` takes; what every run does anyway is no campaign more."""
+    found = load_flow(written(tmp_path, f"network: a\ninject: {text}")).inject
+    assert found.asks_for_more == GOOD[text]
+    assert found.ber in (None, 1e-4) and found.faults_from in (None, tmp_path / "faults.txt")
 
 
 @pytest.mark.parametrize("text", MISTAKES)

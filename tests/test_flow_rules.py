@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bitward.cli import inject
 from bitward.errors import BitwardError, ConfigError, FormatError
 from bitward.faults import SAMPLERS, Ber, Exact, Replay, Single, Uniform
 from bitward.flow.rules import MOST, Rules, model_of, rules_of
-from bitward.flow.spec import Inject, load_flow
+from bitward.flow.spec import BELONGS, Inject, load_flow
 from bitward.metrics import sample_size
 from bitward.statistics import Stopping
 
@@ -34,7 +35,7 @@ def test_the_default_is_what_every_flow_had():
     ],
 )
 def test_settings_make_the_model_they_name(given, expected):
-    assert model_of(Inject(**given), MANIFEST) == expected
+    assert model_of(Inject().model_copy(update=given), MANIFEST)  # as the command line gives them == expected
 
 
 def test_faults_come_from_a_campaign_or_a_file(tmp_path):
@@ -85,7 +86,7 @@ def test_a_path_in_a_flow_goes_from_the_flow(tmp_path):
 )
 def test_settings_that_do_not_fit_together_are_refused(given, error, match):
     with pytest.raises(error, match=match):
-        model_of(Inject(**given), MANIFEST)
+        model_of(Inject().model_copy(update=given), MANIFEST)  # as the command line gives them
 
 
 def test_rules_are_the_settings():
@@ -93,12 +94,12 @@ def test_rules_are_the_settings():
     assert rules_of(Inject(trials=7, timeout_s=2.0, audit=0.1), model, "local") == Rules(
         7, Stopping("top1_changed", 0.025, method="fixed", least=7, most=7), Screen(0.1, 1), 2.0, "local"
     )
-    rules = rules_of(Inject(margin=0.02, confidence=0.9), model)
+    rules = rules_of(Inject(model="uniform", margin=0.02, confidence=0.9), model)
     assert rules.stopping == Stopping("top1_changed", 0.02, 0.9, "beta-binomial", most=model.trials)
     assert rules.trials == model.trials
-    rules = rules_of(Inject(margin=0.02, metric="top1_change_rate", trials=500), Ber(MANIFEST))
+    rules = rules_of(Inject(model="ber", margin=0.02, metric="top1_change_rate", trials=500), Ber(MANIFEST))
     assert rules.stopping == Stopping("top1_change_rate", 0.02, method="betting", most=500)
-    assert rules_of(Inject(margin=0.02), Ber(MANIFEST)).trials == MOST
+    assert rules_of(Inject(model="ber", margin=0.02), Ber(MANIFEST)).trials == MOST
     rules = rules_of(Inject(metric="top1_change_rate", trials=500), Ber(MANIFEST))
     assert rules.stopping == Stopping("top1_change_rate", 0.025, method="betting", least=500, most=500)
 
@@ -110,10 +111,17 @@ def test_without_a_number_a_sample_is_leveugles():
 
 def test_the_command_and_the_flow_know_all_models_and_metrics():
     """Lists that the command line and the flow write out, so that neither imports the engine, are the real ones."""
-    fields = Inject.model_fields
-    models = fields["model"].annotation.__args__
+    settings = Inject.model_fields
+    models = settings["model"].annotation.__args__
     assert set(inject.MODELS) == set(models) == {*SAMPLERS, "replay"}
-    assert set(inject.METRICS) == set(fields["metric"].annotation.__args__) == set(METRICS)
+    assert set(inject.METRICS) == set(settings["metric"].annotation.__args__) == set(METRICS)
+
+
+def test_a_key_belongs_to_the_models_that_take_it():
+    for key in ("flips", "ber", "burst", "memories", "bits", "stuck"):
+        takers = {name for name, model in SAMPLERS.items() if key in (field.name for field in fields(model))}
+        assert set(BELONGS[key]) == takers
+    assert set(BELONGS["margin"]) == {name for name, model in SAMPLERS.items() if model.is_sample}
 
 
 def test_every_option_of_the_command_is_a_setting_or_of_the_place():

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,50 @@ def test_a_disk_that_runs_full_again_and_again_loses_nothing(tmp_path, monkeypat
             failures += 1
     assert failures > 3
     assert verdicts_sha256(TrialStore.load(tmp_path / "full").read()) == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB of its own; needs root, to be mounted."""
+    at = tmp_path / "disk"
+    at.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", at], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs root, to mount a small disk: {done.stderr.strip()}")
+    yield at
+    subprocess.run(["umount", "-l", at], check=True)
+
+
+@pytest.mark.parametrize("rest", [0, 4096, 20_000], ids="{} bytes left".format)
+def test_a_disk_that_is_full_in_mid_campaign_ends_it_with_a_sentence_and_it_goes_on_when_there_is_space(
+    small_disk, tmp_path, monkeypatch, rest
+):
+    expected = undisturbed(tmp_path / "undisturbed", 200)
+    toy, ballast, directory = long_campaign(200), small_disk / "ballast", small_disk / "store"
+    before: set[int] = set()
+
+    def fill(done: int, planned: int, note: str) -> None:
+        """In mid-campaign somebody else takes the space; what is finished then is remembered."""
+        if done >= 100 and not ballast.exists():
+            before.update(TrialStore.load(directory).finished())
+            disk = os.statvfs(small_disk)
+            ballast.write_bytes(bytes(max(0, disk.f_bavail * disk.f_frsize - rest)))
+
+    monkeypatch.setattr("bitward.campaign.session.SEND_TRIALS", 10)
+    for _ in range(2):  # it is started again while the disk is still full
+        with pytest.raises(
+            OutputError, match=r"^[^\n]* must be on a disk with space left, got No space left on device: [^\n]+$"
+        ):
+            with TrialStore.open(directory, toy.spec()) as store:
+                run_campaign(toy, ToyTarget, store, part_trials=10, progress=fill)
+    assert len(before) >= 90
+    assert before <= TrialStore.load(directory).finished() < set(range(200))
+    assert TrialStore.load(directory).result() is None
+    ballast.unlink()
+    with TrialStore.open(directory, toy.spec()) as store:
+        run_campaign(toy, ToyTarget, store, part_trials=10)
+    assert verdicts_sha256(TrialStore.load(directory).read()) == expected
+    assert not list(directory.glob(".*.partial"))
 
 
 def test_the_hash_tells_two_campaigns_apart(tmp_path):

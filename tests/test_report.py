@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from report_run import IMAGES, WEIGHTS, manifest, store, trials, voted_faults, write_run
+from scipy import stats
 
 from bitward.campaign import TrialStore
 from bitward.cli import main
@@ -24,6 +25,7 @@ from bitward.report.heatmap import HOT, WARM
 from bitward.report.load import Trials
 from bitward.report.statistics import Stratum, combine, strata
 from bitward.schemes import Plain
+from bitward.statistics import finite
 from bitward.tools import find_tool, run
 
 SIDES = ("plain", "hardened")
@@ -118,18 +120,48 @@ def test_every_square_says_what_its_trials_say(whole, metric, title):
         cells.remove(says)
 
 
-def test_intervals_are_wilsons(whole):
-    """Each bound p solves (share - p)^2 = z^2 p (1 - p) / n, Wilson's own equation."""
-    sampled = [s for s in Page(whole[2]).says if "interval" in s]
-    assert sampled
-    for says in sampled:
+def test_an_interval_holds_what_more_than_a_fortieth_of_campaigns_would_show(whole):
+    """The ends of each stratum's interval are the last numbers of faults whose tails are above 2.5 %: brute force."""
+    sizes = {(side, memory.name): memory.parameters for side in SIDES for memory in manifest(side).memories}
+    checked = 0
+    for says in {s for s in Page(whole[2]).says if "finite population" in s}:
+        name = says.split(",")[0]
+        (size,) = {size for (_, memory), size in sizes.items() if memory == name}
         count, total = map(int, re.search(r"\((\d+) of (\d+) faults\)", says).groups())
+        likely = [
+            d / size
+            for d in range(size + 1)
+            if stats.hypergeom.sf(count - 1, size, d, total) > 0.025
+            and stats.hypergeom.cdf(count, size, d, total) > 0.025
+        ]
         printed = [float(p) / 100 for p in re.findall(r"([\d.]+)\u202f%", says.split("interval")[1])]
         if count == 0:
             printed = [0.0, float(re.search(r"at most ([\d.]+)", says)[1]) / 100]
-        share, square = count / total, 1.959964**2 / total
-        roots = np.sort(np.roots([1 + square, -2 * share - square, share * share]).real)
-        assert printed == pytest.approx(roots, abs=0.0006)
+        assert printed == pytest.approx([likely[0], likely[-1]], abs=0.0006)
+        checked += 1
+    assert checked > 10
+
+
+def test_every_interval_says_its_method_and_none_is_wilsons(whole):
+    text = Page(whole[2]).text
+    assert text.count("interval") > 20 and "Wilson" not in text
+    shown = re.findall(r"(?:95\u202f% interval [^()]*|at most [^()]*) ?\(([^)]*)\)", text)
+    kinds = {kind.removeprefix("95\u202f% interval, ") for kind in shown}
+    assert kinds == {"finite population", "strata added in squares", "exact, Clopper-Pearson"}
+
+
+def test_strata_at_one_rate_are_pooled_exactly_and_a_single_one_is_a_finite_population():
+    pooled = combine([stratum(100, 20, 3), stratum(300, 60, 0)], "outputs_changed")
+    expected = stats.binomtest(3, 80).proportion_ci(0.95, method="exact")
+    assert (pooled.low, pooled.high) == pytest.approx((expected.low, expected.high))
+    assert pooled.method == "exact, Clopper-Pearson"
+    single = combine([stratum(100, 20, 3)], "outputs_changed")
+    assert single.method == "finite population" and single.masked.method == "finite population"
+    assert (single.low, single.high) == (finite(3, 20, 100).low, finite(3, 20, 100).high)
+    assert (single.masked.low, single.masked.high) == pytest.approx((1 - single.high, 1 - single.low))
+    uneven = combine([stratum(100, 20, 3), stratum(300, 20, 0)], "outputs_changed")
+    assert uneven.method == "strata added in squares"
+    assert combine([stratum(10, 10, 3)], "outputs_changed").method == "census"
 
 
 def test_the_headline_counts_faults(whole):
@@ -201,7 +233,7 @@ def test_a_trial_that_failed_counts_as_one_that_changed_everything(tmp_path):
     table = TrialStore.load(tmp_path / "store").read()
     (found,) = [stratum for stratum in strata(design, table) if stratum.tried]
     assert (found.tried, found.outputs_changed, found.top1_changed) == (9, 1, 1)
-    assert Trials("x", table, 9, "", True).count("top1_changed") == 1
+    assert Trials("x", table, 9, "", {}, None).count("top1_changed") == 1
 
 
 def test_a_stratum_without_trials_leaves_the_whole_unmeasured():
@@ -219,6 +251,62 @@ def test_intervals_over_strata_cover_the_truth():
         share = combine(parts, "outputs_changed")
         covered += share.low <= truth <= share.high
     assert covered >= 465  # 95 % less three standard deviations
+
+
+# -- the flow's own fault model ---------------------------------------------------------------------------------------
+
+
+def add_model(folder, side, spec, flips, result, planned=60):
+    """Trials of several faults each, the first ten of which changed a decision."""
+    design = manifest(side)
+    one = trials(design, voted_faults(design)[:1])[0]
+    nowhere = dict.fromkeys(("memory", "layer", "role", "word", "bit", "parameter", "replica", "stored_bit", "copy"))
+    rows = [
+        replace(
+            one, trial=n, **nowhere, parameter_bit=None, flips=flips(n), outputs_changed=3, top1_changed=int(n < 10)
+        )
+        for n in range(60)
+    ]
+    with TrialStore.open(folder / "campaigns" / f"model-{side}", {"faults": planned, **spec}) as kept:
+        kept.append(rows)
+        if result is not None:
+            kept.set_result({"restored_golden": True, "trials": 60, **result})
+
+
+BER = {"model": "ber", "seed": 1, "memories": None, "stuck": None, "ber": 1e-4, "bits": None}
+INTERVAL = {"low": 0.08, "high": 0.28, "estimate": 1 / 6, "trials": 60}
+
+
+def test_flips_stand_beside_a_rate_and_the_method_beside_an_interval(copied):
+    rule = {"metric": "top1_changed", "margin": 0.1, "confidence": 0.95, "method": "beta-binomial"}
+    ended = {"ended": "margin reached", "interval": INTERVAL}
+    add_model(copied, "plain", {"model": BER, "stopping": rule}, lambda n: 10 + n % 5, ended, planned=5000)
+    add_model(
+        copied,
+        "hardened",
+        {"model": BER, "stopping": None},
+        lambda n: 21,
+        {"ended": "all trials done", "interval": None},
+    )
+    text = text_of(copied)
+    assert "Plain model ber, ber 0.0001, seed 1 12 flips a trial (10 to 14) 60 x 20 images 60 10" in text
+    assert "top1_changed 16.7\u202f%, 8.0\u202f% to 28.0\u202f% (95 % confidence sequence (beta-binomial))" in text
+    assert "Hardened model ber, ber 0.0001, seed 1 21 flips a trial 60 x 20 images" in text
+    assert "no interval: these trials are no random sample" in text
+    assert "60 trials of 12 flips a trial (10 to 14) x 20 images" in text
+    assert "stopped early" not in text  # the rule was met
+    assert "configuration memory were not injected" in text and "of several bits at once" not in text
+
+
+def test_without_such_a_campaign_the_page_says_nothing_of_it(whole):
+    text = Page(whole[2]).text
+    assert "own fault model" not in text and "and of several bits at once, were not injected" in text
+
+
+def test_a_campaign_that_has_not_ended_has_no_interval(copied):
+    add_model(copied, "plain", {"model": BER}, lambda n: 2, None, planned=100)
+    text = text_of(copied)
+    assert "no interval: not ended yet" in text and "stopped early, model-plain: 60 of 100" in text
 
 
 # -- what is missing ----------------------------------------------------------------------------------------------

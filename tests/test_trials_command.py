@@ -22,11 +22,11 @@ from bitward.campaign.query import Group, export, summary, where
 from bitward.cli import main
 from bitward.datasets import load_dataset
 from bitward.errors import ConfigError, StoreError
-from bitward.faults import Ber, Uniform
+from bitward.faults import Ber, Exact, Uniform
 from bitward.flow.attack import Place, run, run_again
 from bitward.flow.rules import Rules
 from bitward.manifest import Manifest
-from bitward.metrics import wilson
+from bitward.statistics import Stopping, exact
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_every_group_is_counted_as_a_naive_loop_does(table):
         failed = [row for row in mine if row["status"] == "failed"]
         assert (group.trials, group.failed, group.screened_out) == (len(mine), len(failed), 0)
         hit = sum(row["status"] == "failed" or row["top1_changed"] > 0 for row in mine)
-        assert group.top1_changed == wilson(hit, len(mine))
+        expected = exact(hit, len(mine))
+        found = group.top1_changed
+        assert (found.count, found.total, found.low, found.high) == (hit, len(mine), expected.low, expected.high)
     assert max(group.failed for group in groups) > 0
 
 
@@ -85,9 +87,50 @@ def test_the_command_shows_the_table_and_the_hash(mixed, table, capsys):
     assert f"{len(FAULTS)} of {len(FAULTS)} trials" in out and "ended: all trials done" in out
     assert out.splitlines()[-1] == f"verdicts {verdicts_sha256(table)}"
     line = next(line.split() for line in out.splitlines() if "second" in line)
-    share = wilson(5, 5)
+    share = exact(5, 5)
     assert line[:5] == ["weight", "second", "0", "5", "5"] and f"[{100 * share.low:.3g}," in line
     assert "left out" not in out  # nothing was
+
+
+@pytest.mark.parametrize(
+    ("faults", "rules", "said", "method"),
+    [
+        (Ber(MANIFEST, 1, ber=0.1), {"trials": 40}, "model ber, ber 0.1, seed 1; {mean:,.3g} flips a trial ({least} to "
+         "{most})", "95 %, exact (Clopper-Pearson)"),
+        (Exact(MANIFEST, 1, flips=3), {"trials": 9}, "model exact, flips 3, seed 1; 3 flips a trial", "95 %, exact ("),
+        (Uniform(MANIFEST, 2), {"trials": 30}, "model uniform, seed 2; 1 flip a trial", "95 %, finite population"),
+        (Uniform(MANIFEST, 2), {"trials": 30, "screen": Screen(0.5)}, "model uniform, seed 2; 1 flip a trial",
+         "95 %, exact (Clopper-Pearson), of what was kept and what was audited"),
+        (Uniform(MANIFEST, 2), {"stopping": Stopping("top1_changed", 0.2, method="betting", most=60)}, "seed 2; 1 flip",
+         "95 % confidence sequence (betting)"),
+    ],
+    ids=["ber", "exact", "uniform", "screened", "sequence"],
+)  # fmt: skip
+def test_flips_stand_beside_the_model_and_the_method_beside_the_interval(tmp_path, capsys, faults, rules, said, method):
+    toy = campaign(faults=faults, **rules)
+    with TrialStore.open(tmp_path, toy.spec()) as store:
+        ended = run_campaign(toy, ToyTarget, store)
+        flips = [trial.flips for trial in store.trials()]
+    assert main(["trials", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"{said.format(mean=np.mean(flips), least=min(flips), most=max(flips))}" in out
+    assert re.search(rf"of all faults: .* %\], {re.escape(method)}", out)
+    rule = rules.get("stopping") or Stopping("top1_changed", 0.025, method="fixed", most=len(flips))
+    if "screen" not in rules:  # what is named is what was computed
+        values = [float(bool(trial.top1_changed)) for trial in TrialStore.load(tmp_path).trials()]
+        assert ended.interval == rule.interval(values, faults.trials)
+
+
+def test_the_live_line_states_flips_where_they_are_several(tmp_path):
+    notes: dict[str, list[str]] = {}
+    for name, model in (("ber", Ber(MANIFEST, 1, ber=0.1)), ("one", Uniform(MANIFEST, 1))):
+        toy, said = campaign(faults=model, trials=20), notes.setdefault(name, [])
+        with TrialStore.open(tmp_path / name, toy.spec()) as store:
+            run_campaign(toy, ToyTarget, store, progress=lambda done, total, note, said=said: said.append(note))
+            mean = np.mean([trial.flips for trial in store.trials()])
+        if name == "ber":
+            assert said[-1].startswith(f"{mean:.3g} flips a trial, top1_changed ")
+    assert all("flip" not in note for note in notes["one"]) and notes["one"][-1].startswith("top1_changed ")
 
 
 def test_a_campaign_that_has_not_ended_says_so(tmp_path, capsys):

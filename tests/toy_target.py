@@ -8,6 +8,7 @@ it ended. Python starts once, so that hundreds can be killed in seconds.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -60,7 +61,8 @@ class ToyTarget(Target):
     """The toy network, and ways to break it.
 
     `broken`: "wrong outputs"; "differs" by process; "sticky", a fault stays; "dies" in `second` and never opens again;
-    "stumbles" in `second`, where stored bit 0 is hit: it raises, and needs to be opened anew; "hangs" there.
+    "stumbles" in `second`, where stored bit 0 is hit: it raises, and needs to be opened anew; "hangs" there; is "deaf"
+    there, in a call into C that no signal ends.
     """
 
     manifest = MANIFEST
@@ -94,7 +96,7 @@ class ToyTarget(Target):
         super().inject(fault)
         if self.broken == "dies" and fault.memory == "second":
             ToyTarget.is_dead = True
-        if self.broken in ("stumbles", "hangs") and stumbles(fault):
+        if self.broken in ("stumbles", "hangs", "deaf") and stumbles(fault):
             self.is_down = True
 
     def restore(self, fault: Fault) -> None:
@@ -103,6 +105,8 @@ class ToyTarget(Target):
 
     def infer(self, images: np.ndarray) -> np.ndarray:
         time.sleep(self.delay_s if not (self.is_down and self.broken == "hangs") else 60)
+        if self.is_down and self.broken == "deaf":
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
         if self.is_down or ToyTarget.is_dead:
             raise BoardError("the board must answer, got nothing: switch it on")
         wrong = {"wrong outputs": 1, "differs": os.getpid()}.get(self.broken, 0)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from bitward.campaign.plan import Campaign
 from bitward.campaign.session import Events, Ready, Restored, Session, TargetFactory, Trials, chunks
+from bitward.campaign.trial import Trial
 from bitward.errors import ToolError
 
 LOCAL = "local"
@@ -155,7 +156,7 @@ def _attend(work: _Work, numbers: list[int]) -> _Done:
             session = Session(work.campaign, work.factory)
             _sessions[work.fingerprint] = work.run, session
             ready = session.ready
-        return _Done(ready, Trials(tuple(session.trials(numbers))))
+        return _Done(ready, Trials(tuple(each for each in session.trials(numbers) if isinstance(each, Trial))))
 
 
 def _unrestored(fingerprint: str, run: str) -> tuple[str, ...] | None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from bitward.campaign.plan import Campaign
 from bitward.campaign.prefix import Prefix, Tally
-from bitward.campaign.session import Ready, Restored, Trials
+from bitward.campaign.session import Event, Ready, Restored, Trials
 from bitward.campaign.store import TrialStore
 from bitward.campaign.trial import Trial
 from bitward.errors import BoardError
@@ -43,6 +43,7 @@ class Collector:
         self._pending: list[Trial] = []
         self._written = self._began = time.monotonic()
         self._tally = Tally(SHOWN.metric)
+        self._flips, self._are_single = 0, True
         self._text, self._noted = "", -math.inf
         stored = store.trials()
         self._count(self.prefix.take(stored) if self.prefix else stored)
@@ -60,7 +61,7 @@ class Collector:
         """Of the outputs without faults."""
         return next(iter(self._golden))
 
-    def take(self, event: Ready | Trials | Restored) -> None:
+    def take(self, event: Event) -> None:
         """The event is accounted for; BoardError when two targets differ without faults."""
         if isinstance(event, Ready):
             self._golden.add(event.golden_sha256)
@@ -69,7 +70,7 @@ class Collector:
                 raise BoardError("the workers' targets must agree without faults, got two outputs: use one worker")
         elif isinstance(event, Trials):
             self._take_trials(event.trials)
-        else:
+        elif isinstance(event, Restored):
             self.unrestored += event.unrestored
 
     def flush(self) -> None:
@@ -90,6 +91,8 @@ class Collector:
     def _count(self, trials: Iterable[Trial]) -> None:
         for trial in trials:
             self._tally.add(trial)
+            self._flips += trial.flips
+            self._are_single &= trial.flips == 1
 
     def interval(self) -> Interval | None:
         """Of the rule, or else of so many trials as were planned; None where these are no random sample."""
@@ -106,7 +109,12 @@ class Collector:
         self._report(self.done, self._campaign.planned, self._text)
 
     def _note(self) -> str:
-        """The rate of the metric with its interval, and how long the rule will probably take."""
+        """Flips a trial where they are several, the metric with its interval, how long the rule will probably take."""
+        if self._are_single:
+            return self._found()
+        return f"{self._flips / len(self._tally):,.3g} flips a trial, {self._found()}"
+
+    def _found(self) -> str:
         rule = self._campaign.stopping
         if self.prefix is None or rule is None:
             if not len(self._tally):

@@ -17,7 +17,8 @@ class DeadlineError(Exception):
 def deadline(seconds: float | None) -> Iterator[None]:
     """Inside, DeadlineError is raised when `seconds` have passed; None sets no limit.
 
-    A call into C is not cut short: the error comes when it returns. Only the main thread can set a limit.
+    A call into C is not cut short: the error comes when it returns. Where it does not, `bitward.campaign.watch` ends
+    the process. Only the main thread can set a limit.
     """
     if seconds is None:
         yield

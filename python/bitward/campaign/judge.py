@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,7 @@ class Planned:
     """A trial before it is run. `screened`: the target's bound says that it changes no decision."""
 
     number: int
-    faults: tuple[Fault, ...]
+    faults: Sequence[Fault]
     screened: bool = False
 
 
@@ -95,7 +96,7 @@ class Judge:
 PLACE = ("memory", "layer", "role", "word", "bit", "parameter", "replica", "stored_bit", "copy", "parameter_bit")
 
 
-def place(manifest: Manifest, faults: tuple[Fault, ...]) -> dict[str, Any]:
+def place(manifest: Manifest, faults: Sequence[Fault]) -> dict[str, Any]:
     """What a single fault hits, by the names of a row; None for all where there is not exactly one."""
     if len(faults) != 1:
         return dict.fromkeys(PLACE)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from bitward.campaign.trial import SCREENED
 from bitward.errors import ConfigError
-from bitward.metrics import Share, wilson
+from bitward.metrics import Share
+from bitward.statistics import exact
 from bitward.tools import atomic_path
 
 FORMATS = (".csv", ".parquet", ".json")
@@ -51,8 +52,9 @@ def where(table: pa.Table, condition: str) -> pa.Table:
 class Group:
     """Trials of one memory and stored bit, or of several faults each (`memory` None), and what they changed.
 
-    Shares are of the trials that were run, with Wilson's 95 % interval; trials that failed or timed out count as
-    changed, those screened out are not in them.
+    Shares are of the trials that were run, with the exact 95 % interval of Clopper and Pearson, which holds for
+    a number of trials fixed beforehand; trials that failed or timed out count as changed, those screened out are not in
+    them.
     """
 
     role: str | None
@@ -92,10 +94,71 @@ def _first(found: pa.Table, row: dict[str, Any]) -> int:
 
 def _group(row: dict[str, Any]) -> Group:
     run = row["first_count"] - row["out_sum"]
-    shares = [wilson(row[f"{name}_sum"], run) if run else None for name in ("outputs_changed", "top1_changed")]
+    shares = [_share(row[f"{name}_sum"], run) if run else None for name in ("outputs_changed", "top1_changed")]
     return Group(
         row["role"], row["memory"], row["stored_bit"], row["first_count"], row["failed_sum"], row["out_sum"], *shares
     )
+
+
+def _share(count: int, total: int) -> Share:
+    found = exact(count, total)
+    return Share(count, total, found.low, found.high)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How many bits the trials hit: what belongs beside every rate.
+
+    >>> str(Flips(8.93, 4, 15)), str(Flips(1, 1, 1))
+    ('8.93 flips a trial (4 to 15)', '1 flip a trial')
+    """
+
+    mean: float
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        if self.least == self.most:
+            return f"{self.least:,} flip{'' if self.least == 1 else 's'} a trial"
+        return f"{self.mean:,.3g} flips a trial ({self.least:,} to {self.most:,})"
+
+
+def flips(table: pa.Table) -> Flips | None:
+    """The flips of the table's trials; None where it has none."""
+    if not len(table):
+        return None
+    found = [pc.mean(table["flips"]).as_py(), pc.min(table["flips"]).as_py(), pc.max(table["flips"]).as_py()]
+    return Flips(*found)
+
+
+def model_text(model: Mapping[str, Any] | None) -> str:
+    """A fault model as a campaign's spec describes it, in a few words.
+
+    >>> model_text({"model": "ber", "seed": 3, "memories": None, "stuck": None, "ber": 1e-05, "bits": None})
+    'model ber, ber 1e-05, seed 3'
+    """
+    if not model:
+        return "model not recorded"
+    others = sorted(name for name in model if model[name] is not None and name not in ("model", "seed", "sha256"))
+    return ", ".join(f"{name} {model[name]}" for name in ("model", *others, "seed") if name in model)
+
+
+def method_text(spec: Mapping[str, Any]) -> str:
+    """Whose interval a campaign with this spec ends with, in a few words.
+
+    >>> method_text({"stopping": {"method": "betting", "confidence": 0.95}})
+    '95 % confidence sequence (betting)'
+    >>> method_text({"stopping": None, "screen": None, "model": {"model": "ber"}})
+    '95 %, exact (Clopper-Pearson)'
+    """
+    rule = spec.get("stopping") or {"method": "fixed", "confidence": 0.95}
+    confidence = f"{100 * rule['confidence']:g} %"
+    if rule["method"] != "fixed":
+        return f"{confidence} confidence sequence ({rule['method']})"
+    if spec.get("screen"):
+        return f"{confidence}, exact (Clopper-Pearson), of what was kept and what was audited"
+    is_finite = (spec.get("model") or {}).get("model") == "uniform"  # trials are different faults
+    return f"{confidence}, {'finite population' if is_finite else 'exact (Clopper-Pearson)'}"
 
 
 def export(table: pa.Table, path: Path) -> None:

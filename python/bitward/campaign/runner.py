@@ -7,8 +7,9 @@ a cluster, and for any number of kill -9 on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from threading import Event
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from bitward.campaign.collect import Collector
 from bitward.campaign.plan import Campaign
 from bitward.campaign.session import Events, TargetFactory, attend
 from bitward.campaign.store import TrialStore
+from bitward.campaign.watch import Missing, Watch
 from bitward.campaign.workers import from_workers
 from bitward.errors import ConfigError
 from bitward.statistics import Interval
@@ -53,26 +55,6 @@ class CampaignResult:
         return cls(**{**stored, **rows, "interval": interval})
 
 
-@dataclass(frozen=True)
-class Missing:
-    """The numbers of trials that are not stored yet, every `step`-th from `first` on. Small, whatever the plan."""
-
-    planned: int
-    stored: frozenset[int]
-    first: int = 0
-    step: int = 1
-
-    def __iter__(self) -> Iterator[int]:
-        return (number for number in range(self.first, self.planned, self.step) if number not in self.stored)
-
-    def __len__(self) -> int:
-        return self.planned - len(self.stored)
-
-    def share(self, worker: int, workers: int) -> Missing:
-        """What one of several workers does."""
-        return Missing(self.planned, self.stored, worker, workers)
-
-
 def run_campaign(
     campaign: Campaign,
     target_factory: TargetFactory,
@@ -90,6 +72,9 @@ def run_campaign(
     picklable: a class or a partial). `scheduler` is Dask's: "local", or an address; without it, `workers` processes.
     `progress(done, planned, note)` is called as trials come in. What was done is stored whatever ends the run;
     BoardError when a target is wrong without faults.
+
+    With a time limit trials run in a process of their own, also where there is one worker only:
+    `bitward.campaign.watch` ends one that overstays, whatever it is doing.
     """
     if scheduler is not None and campaign.timeout_s is not None:
         raise ConfigError(
@@ -124,10 +109,11 @@ def _events(
     workers = min(workers, len(missing))
     if scheduler is not None and workers:
         return from_cluster(campaign, factory, missing, store.fingerprint, scheduler, workers, stop.is_set)
-    if workers <= 1:
+    if workers <= 1 and campaign.timeout_s is None:
         return attend(campaign, factory, missing, stop.is_set)
-    shares = [(campaign, factory, missing.share(worker, workers)) for worker in range(workers)]
-    return from_workers(attend, shares, stop.is_set)
+    shares = [missing.share(worker, max(1, workers)) for worker in range(max(1, workers))]
+    watch = None if campaign.timeout_s is None else Watch(campaign, shares, campaign.timeout_s)
+    return from_workers(partial(attend, campaign, factory), shares, stop.is_set, watch)
 
 
 def _drain(events: Events, collector: Collector, stop: Event) -> None:

@@ -40,6 +40,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Began:
+    """A trial that has a time limit is beginning; `screened` as in `Trial`. Whoever watches may end the process."""
+
+    number: int
+    screened: bool
+
+
+@dataclass(frozen=True)
 class Trials:
     """Trials that a target has done."""
 
@@ -53,7 +61,8 @@ class Restored:
     unrestored: tuple[str, ...]
 
 
-Events = Generator[Ready | Trials | Restored, None, None]
+Event = Ready | Began | Trials | Restored
+Events = Generator[Event, None, None]
 
 
 class Session:
@@ -72,15 +81,18 @@ class Session:
         """The target is closed."""
         self._target.close()
 
-    def trials(self, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False) -> Iterator[Trial]:
-        """The rows of these trials, as they are done; fewer when `stopped()` says so, which is asked after each."""
+    def trials(self, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False) -> Iterator[Began | Trial]:
+        """The rows of these trials, as they are done; fewer when `stopped()` says so, which is asked after each.
+
+        With a time limit, each that is run is announced.
+        """
         for planned in self._chunks(numbers):
             audited = self._campaign.screen.is_audited if self._campaign.screen else lambda number: True
             is_run = [not each.screened or audited(each.number) for each in planned]
             yield from (self._judge.left_out(each) for each, runs in zip(planned, is_run, strict=True) if not runs)
-            for trial in self._run([each for each, runs in zip(planned, is_run, strict=True) if runs]):
-                yield trial
-                if stopped():
+            for event in self._run([each for each, runs in zip(planned, is_run, strict=True) if runs]):
+                yield event
+                if isinstance(event, Trial) and stopped():
                     return
 
     def unrestored(self) -> tuple[str, ...]:
@@ -88,13 +100,16 @@ class Session:
         return _names(self._target.differing(self._campaign.golden))
 
     def _chunks(self, numbers: Iterable[int]) -> Iterator[list[Planned]]:
-        """The trials that the target is given at a time: fewer where each has so many faults that memory matters."""
+        """The trials that the target is given at a time: fewer where each has so many faults that memory matters.
+
+        With a time limit they go one by one: the limit is a trial's, and a target may compute many at once.
+        """
         chunk: list[Planned] = []
-        flips = 0
+        flips, most = 0, self._target.chunk_trials if self._campaign.timeout_s is None else 1
         for number in numbers:
             chunk.append(Planned(number, self._campaign.model.trial(number)))
             flips += len(chunk[-1].faults)
-            if len(chunk) >= self._target.chunk_trials or flips >= FLIPS_AT_ONCE:
+            if len(chunk) >= most or flips >= FLIPS_AT_ONCE:
                 yield self._screened(chunk)
                 chunk, flips = [], 0
         if chunk:
@@ -107,11 +122,13 @@ class Session:
         named = self._target.screened(self._campaign.images, [each.faults for each in chunk])
         return [replace(each, screened=bool(is_named)) for each, is_named in zip(chunk, named, strict=True)]
 
-    def _run(self, planned: Sequence[Planned]) -> Iterator[Trial]:
+    def _run(self, planned: Sequence[Planned]) -> Iterator[Began | Trial]:
         left = deque(planned)
         while left:
             outcomes = self._target.outcomes(self._campaign.images, [each.faults for each in left])
             while left:
+                if self._campaign.timeout_s is not None:
+                    yield Began(left[0].number, left[0].screened)
                 started = time.perf_counter()
                 found = self._next(outcomes)
                 if isinstance(found, Outcome):
@@ -171,14 +188,20 @@ class Session:
 def attend(
     campaign: Campaign, factory: TargetFactory, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False
 ) -> Events:
-    """One target from opening to read-back: Ready, then Trials, then Restored."""
+    """One target from opening to read-back: Ready, then Trials, then Restored.
+
+    With a time limit, Began before each trial; those that failed are given at once, before the target is mended.
+    """
     with closing(Session(campaign, factory)) as session:
         yield session.ready
         pending: list[Trial] = []
         sent = time.monotonic()
-        for trial in session.trials(numbers, stopped):
-            pending.append(trial)
-            if len(pending) >= SEND_TRIALS or time.monotonic() - sent >= SEND_S:
+        for event in session.trials(numbers, stopped):
+            if isinstance(event, Began):
+                yield event
+                continue
+            pending.append(event)
+            if event.status != "done" or len(pending) >= SEND_TRIALS or time.monotonic() - sent >= SEND_S:
                 yield Trials(tuple(pending))
                 pending, sent = [], time.monotonic()
         yield Trials(tuple(pending))

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bitward.errors import BitwardError, ToolError
 
@@ -32,47 +32,101 @@ class _Ended:
     pass
 
 
+@dataclass(frozen=True)
+class _Worker:
+    number: int
+    process: BaseProcess
+
+
+class Watching(Protocol[Event]):
+    """Knows how long a worker may be silent; workers are known by the place of their share."""
+
+    def heard(self, worker: int, event: Event) -> None:
+        """An event came from the worker."""
+
+    def left_s(self, worker: int) -> float | None:
+        """Seconds until the worker must be ended; None where it may take its time."""
+
+    def gave_up(self, worker: int) -> tuple[Event, Any]:
+        """The worker was ended: an event that says so, and the share of the process that takes its place."""
+
+
 def from_workers(
     generator: Callable[..., Iterator[Event]],
-    shares: Sequence[tuple[Any, ...]],
+    shares: Sequence[Any],
     stopped: Callable[[], bool] = lambda: False,
+    watch: Watching[Event] | None = None,
 ) -> Generator[Event, None, None]:
-    """The events of `generator(*share, told)` of every share, one process each, in the order they come in.
+    """The events of `generator(share, told)` of every share, one process each, in the order they come in.
 
-    Once `stopped()` is true, `told()` is in every process: they are to come to their end.
+    Once `stopped()` is true, `told()` is in every process: they are to come to their end. A process that `watch` says
+    has been silent for too long is killed, and another one begins with what is left of its share.
 
     `generator`, shares and events must be picklable. A BitwardError in one process is raised here, and ends the others,
     as does whatever ends this iterator; ToolError when one dies otherwise (its traceback is on stderr). A process whose
     parent was killed ends at its next event.
     """
-    context = multiprocessing.get_context("spawn")
-    processes: dict[Connection, BaseProcess] = {}
+    workers: dict[Connection, _Worker] = {}
     try:
-        for share in shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, generator, share), daemon=True)
-            process.start()
-            theirs.close()  # else the pipe would stay open when the process dies
-            processes[ours] = process
-        running = set(processes)
+        for number, share in enumerate(shares):
+            workers.update(_started(number, generator, share))
+        running = set(workers)
         told: set[Connection] = set()
         while running:
             if stopped():
                 _tell(running - told)
                 told |= running
-            for connection in [each for each in wait(list(running)) if isinstance(each, Connection)]:
-                event = _receive(connection, processes[connection])
+            ready = wait(list(running), _patience(watch, [workers[each].number for each in running]))
+            for connection in [each for each in ready if isinstance(each, Connection)]:
+                event = _receive(connection, workers[connection].process)
                 if isinstance(event, _Ended):
                     running.discard(connection)
-                else:
+                    continue
+                if watch is not None:
+                    watch.heard(workers[connection].number, event)
+                yield event
+            if watch is not None:
+                for connection in _overdue(watch, workers, running):
+                    running.discard(connection)
+                    workers[connection].process.kill()
+                    event, share = watch.gave_up(workers[connection].number)
+                    fresh = _started(workers[connection].number, generator, share)
+                    workers.update(fresh)
+                    running |= set(fresh)
                     yield event
     finally:
-        for each in processes.values():
-            each.terminate()
-        for each in processes.values():
-            each.join(END_S)
-            if each.is_alive():
-                each.kill()
+        _end([worker.process for worker in workers.values()])
+
+
+def _started(number: int, generator: Callable[..., Iterator[Any]], share: Any) -> dict[Connection, _Worker]:
+    """A process that works at a share, by our end of its pipe."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, generator, share), daemon=True)
+    process.start()
+    theirs.close()  # else the pipe would stay open when the process dies
+    return {ours: _Worker(number, process)}
+
+
+def _patience(watch: Watching[Any] | None, numbers: Sequence[int]) -> float | None:
+    """How long to wait for the next event: until a worker is overdue."""
+    left = [] if watch is None else [seconds for each in numbers if (seconds := watch.left_s(each)) is not None]
+    return max(0.0, min(left)) if left else None
+
+
+def _overdue(watch: Watching[Any], workers: dict[Connection, _Worker], running: set[Connection]) -> list[Connection]:
+    """The workers whose time is up, and who have said nothing that nobody has heard yet."""
+    left = {each: watch.left_s(workers[each].number) for each in running}
+    return [each for each, seconds in left.items() if seconds is not None and seconds <= 0 and not each.poll()]
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    for each in processes:
+        each.terminate()
+    for each in processes:
+        each.join(END_S)
+        if each.is_alive():
+            each.kill()
 
 
 def _tell(connections: set[Connection]) -> None:
@@ -96,12 +150,12 @@ def _receive(connection: Connection, process: BaseProcess) -> Any:
     return event
 
 
-def _work(connection: Connection, generator: Callable[..., Iterator[Any]], share: tuple[Any, ...]) -> None:
+def _work(connection: Connection, generator: Callable[..., Iterator[Any]], share: Any) -> None:
     """The main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group: the parent ends us in order
     with suppress(BrokenPipeError, ConnectionResetError):  # the parent was killed
         try:
-            for event in generator(*share, connection.poll):
+            for event in generator(share, connection.poll):
                 connection.send(event)
             connection.send(_Ended())
         except BitwardError as error:

@@ -43,7 +43,7 @@ RULES = (
     click.option("--audit", type=click.FloatRange(0, 1, min_open=True),
                  help="Leave out trials that a first-order bound says cannot matter, but for this share."),
     click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True),
-                 help="Seconds after which a trial is given up."),
+                 help="Seconds after which a trial is given up, its process ended if need be; trials go one by one."),
     click.option("--images", type=click.IntRange(1), help="Test images per trial."),
 )  # fmt: skip
 
@@ -110,6 +110,8 @@ def command(flow: Path, **given: Any) -> None:
 def _tell(found: dict[str, Any], settings: Inject) -> None:
     """What the campaign found, in a line or two."""
     console = session().console
+    if settings.model != "single":
+        console.print(f"{found['model']}; {found['flips']}", markup=False, soft_wrap=True)
     console.print(
         f"{found['faults']} {'faults' if settings.model == 'single' else 'trials'}: {found['changed']} changed an "
         f"output, {found['top1_changed']} a decision, {found['failed']} failed; memories restored: "
@@ -119,13 +121,18 @@ def _tell(found: dict[str, Any], settings: Inject) -> None:
     if found["interval"]:
         at = {name: f"{100 * value:.3g} %" for name, value in found["interval"].items()}
         console.print(
-            f"{settings.metric}: {at['estimate']} \\[{at['low']}, {at['high']}], {found['ended']}", soft_wrap=True
+            f"{settings.metric}: {at['estimate']} \\[{at['low']}, {at['high']}], {found['method']}; {found['ended']}",
+            soft_wrap=True,
         )
 
 
 def _changed(settings: Inject, given: dict[str, Any]) -> Inject:
-    """The flow's settings with what the command line gives; ConfigError where the two do not fit together."""
+    """The flow's settings with what the command line gives; what the flow says of another model is left out."""
+    from bitward.flow.spec import BELONGS
+
     changes = {name: value for name, value in given.items() if value not in (None, ())}
     if "stuck" in changes:
         changes["stuck"] = int(changes["stuck"])
-    return settings.model_copy(update=changes)
+    model = changes.get("model", settings.model)
+    others = [name for name, models in BELONGS.items() if model not in models]
+    return settings.model_copy(update={**dict.fromkeys(others), **changes})

@@ -22,6 +22,9 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Pat
     """Run the experiment of the YAML file FLOW; stages that nothing changed for are not run again.
 
     Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped.
+
+    Faults of another model are injected too where FLOW has, for example, inject: {model: ber, ber: 1.0e-5}. All options
+    of bitward inject that say which faults, and when to stop, are keys there.
     """
     from bitward.flow import load_flow, run_flow
 

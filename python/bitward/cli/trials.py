@@ -44,7 +44,7 @@ def command(
         _replay(directory, replay, on, build, host, port)
         return
     from bitward.campaign import TrialStore, verdicts_sha256
-    from bitward.campaign.query import export, summary, where
+    from bitward.campaign.query import export, flips, model_text, summary, where
 
     store = TrialStore.load(directory)
     table = store.read() if condition is None else where(store.read(), condition)
@@ -56,6 +56,9 @@ def command(
         return
     ended = store.result()
     console.print(_shown(f"{directory.name}: {len(table)} of {store.spec.get('faults')} trials", summary(table)))
+    hit = flips(table)
+    console.print(f"faults: {model_text(store.spec.get('model'))}; {'no trials' if hit is None else hit}",
+                  markup=False, soft_wrap=True)  # fmt: skip
     if condition is None:
         console.print(f"not ended yet: {len(table)} trials are stored" if ended is None else _ending(ended, store.spec),
                       markup=False, soft_wrap=True)  # fmt: skip
@@ -80,13 +83,15 @@ def _replay(directory: Path, number: int, on: str, build: Path | None, host: str
 
 
 def _ending(ended: dict[str, Any], spec: dict[str, Any]) -> str:
-    """How the campaign ended, and the interval of its rule."""
+    """How the campaign ended, and the interval of its rule, by its method."""
+    from bitward.campaign.query import method_text
+
     text = f"ended: {ended['ended']}"
     if ended["interval"] is None:
         return text
     at = {name: f"{100 * value:.3g} %" for name, value in ended["interval"].items()}
     metric = spec["stopping"]["metric"] if spec.get("stopping") else "top1_changed"
-    return f"{text}; {metric} of all faults: {at['estimate']} [{at['low']}, {at['high']}]"
+    return f"{text}; {metric} of all faults: {at['estimate']} [{at['low']}, {at['high']}], {method_text(spec)}"
 
 
 def _shown(title: str, groups: list[Group]) -> Table:
@@ -95,7 +100,7 @@ def _shown(title: str, groups: list[Group]) -> Table:
         "left out": [str(group.screened_out) for group in groups if group.screened_out],
     }
     columns = ["role", "memory", "bit", "trials", *(name for name, counts in rare.items() if counts)]
-    caption = "Changed: % of the trials run, with 95 % intervals; those that failed count as changed."
+    caption = "Changed: % of the trials run, with exact 95 % intervals (Clopper-Pearson); failed ones count as changed."
     table = Table(title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(name, no_wrap=True, justify="left" if name in ("role", "memory") else "right")

@@ -15,7 +15,8 @@ A new model is one file here, and a line in `models.py`.
 from bitward.faults.ber import Ber
 from bitward.faults.burst import Burst
 from bitward.faults.exact import Exact
-from bitward.faults.fault import Fault, Kind, fault_text, faults_sha256, parse_trial
+from bitward.faults.fault import Fault, Kind
+from bitward.faults.faults import Faults, fault_text, faults_sha256, parse_trial
 from bitward.faults.layers import Layers
 from bitward.faults.model import FaultModel, Sampler, Trial
 from bitward.faults.models import SAMPLERS, fault_model
@@ -31,6 +32,7 @@ __all__ = [
     "Exact",
     "Fault",
     "FaultModel",
+    "Faults",
     "Kind",
     "Layers",
     "Population",

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -62,20 +60,6 @@ class Fault:
         return cls(match[1], int(match[2]), int(match[3]), _KIND_OF[match[4] or ""])
 
 
-def fault_text(faults: Iterable[Fault]) -> str:
-    """The faults of a trial as one line, which `parse_trial` reads.
-
-    >>> fault_text([Fault("conv1", 3, 17), Fault("fc", 0, 1, "stuck0")])
-    'conv1:3:17 fc:0:1=0'
-    """
-    return " ".join(map(str, faults))
-
-
-def faults_sha256(faults: Iterable[Fault]) -> str:
-    """The sha256 of a trial's faults, as `fault_text` writes them."""
-    return hashlib.sha256(fault_text(faults).encode()).hexdigest()
-
-
-def parse_trial(text: str) -> tuple[Fault, ...]:
-    """The faults in a line that `fault_text` wrote; FormatError otherwise."""
-    return tuple(map(Fault.parse, text.split()))
+def suffix(kind: Kind) -> str:
+    """What the text of a fault of that kind ends in."""
+    return _SUFFIX[kind]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,11 +14,15 @@ from numpy.random import PCG64
 from bitward.errors import FormatError
 from bitward.faults.draw import stream
 from bitward.faults.fault import Fault, Kind
+from bitward.faults.faults import Faults
 from bitward.faults.population import Population
 from bitward.manifest import Manifest
 
-Trial = tuple[Fault, ...]
-"""The faults of one trial: all are there at once. None at all is a trial too (a bit error rate may hit nothing)."""
+Trial = Sequence[Fault]
+"""The faults of one trial: all are there at once. None at all is a trial too (a bit error rate may hit nothing).
+
+A tuple, or `Faults` where they are many; equal where the faults are the same, in the same order.
+"""
 
 
 class FaultModel(ABC):
@@ -89,6 +94,8 @@ class Sampler(FaultModel):
         if self.stuck is None:
             return hit
         kind: Kind = "stuck1" if self.stuck else "stuck0"
+        if isinstance(hit, Faults):
+            return hit.of_kind(kind)
         return tuple(replace(fault, kind=kind) for fault in hit)
 
     @abstractmethod

@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from bitward.errors import FormatError
 from bitward.faults.fault import Fault
+from bitward.faults.faults import Faults
 from bitward.manifest import Manifest, Memory, Stratum
+
+FEW = 64  # faults of a trial that are quicker handled one by one
 
 
 def check_bits(bits: Collection[int] | None, memories: Sequence[Memory]) -> None:
@@ -71,13 +74,16 @@ class Population:
         """Number of bits."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def faults(self, ranks: npt.NDArray[np.int64]) -> tuple[Fault, ...]:
-        """The faults of ascending `ranks`, each 0 to size - 1."""
-        ends = np.searchsorted(ranks, self._ends)
-        found: list[Fault] = []
-        start = first = 0
-        for (memory, stratum), end, last in zip(self._strata, ends.tolist(), self._ends.tolist(), strict=True):
-            if end > start:
-                found += stratum_faults(memory, stratum.stored_bit, ranks[start:end] - first)
-            start, first = end, last
-        return tuple(found)
+    def faults(self, ranks: npt.NDArray[np.int64]) -> Sequence[Fault]:
+        """The faults of ascending `ranks`, each 0 to size - 1: as a tuple where they are few, as arrays else."""
+        which = np.searchsorted(self._ends, ranks, side="right")
+        starts = np.flatnonzero(np.diff(which, prepend=-1)).tolist()
+        found: dict[str, list[npt.NDArray[np.int64]]] = {}
+        for start, end in zip(starts, [*starts[1:], len(ranks)], strict=False):
+            memory, stratum = self._strata[which[start]]
+            first = int(self._ends[which[start]]) - stratum.size
+            members = memory.members(stratum.stored_bit, ranks[start:end] - first)
+            found.setdefault(memory.name, []).append(members)
+        whole = {memory: np.concatenate(parts) for memory, parts in found.items()}
+        drawn = Faults({memory: (places[:, 0], places[:, 1]) for memory, places in whole.items()})
+        return drawn if len(drawn) > FEW else tuple(drawn)

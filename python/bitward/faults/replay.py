@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bitward.errors import FormatError
-from bitward.faults.fault import Fault, fault_text, parse_trial
+from bitward.faults.fault import Fault
+from bitward.faults.faults import fault_text, parse_trial
 from bitward.faults.model import FaultModel, Trial
 
 

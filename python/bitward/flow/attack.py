@@ -144,7 +144,7 @@ def run(
 class Again:
     """A recorded trial that was run once more: `recorded` and `found` are digests of its outputs."""
 
-    faults: tuple[Fault, ...]
+    faults: Sequence[Fault]
     recorded: str
     found: str
 

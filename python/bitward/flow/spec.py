@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from bitward.errors import ConfigError, nearest
 
@@ -17,6 +17,19 @@ SIDES: tuple[Side, ...] = get_args(Side)
 Model = Literal["single", "uniform", "layers", "exact", "ber", "burst", "replay"]
 Metric = Literal["top1_changed", "outputs_changed", "top1_change_rate"]
 Sequence = Literal["beta-binomial", "betting", "empirical-bernstein"]
+
+
+BELONGS: dict[str, tuple[Model, ...]] = {
+    "flips": ("layers", "exact"),
+    "ber": ("ber",),
+    "burst": ("burst",),
+    "faults_from": ("replay",),
+    "memories": ("single", "uniform", "layers", "exact", "ber", "burst"),
+    "bits": ("single", "uniform", "layers", "exact", "ber"),
+    "stuck": ("single", "uniform", "layers", "exact", "ber", "burst"),
+    "margin": ("uniform", "layers", "exact", "ber", "burst"),
+}
+"""The fault models that a key of `inject` belongs to. A margin asks for trials that are a random sample."""
 
 
 class _Section(BaseModel):
@@ -61,8 +74,9 @@ class Verify(_Section):
 class Inject(_Section):
     """Which faults are injected; the same seed draws the same faults on every target.
 
-    `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `model` and what follows it is
-    what `bitward inject` does: see `bitward.faults` for the models, `bitward.campaign` for the rules.
+    `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `model` and what follows it are
+    one campaign more, on the engine, into the plain and the hardened build, when any of them is given; and what
+    `bitward inject` does: see `bitward.faults` for the models, `bitward.campaign` for the rules.
     """
 
     seed: int = Field(1, ge=0)
@@ -86,6 +100,27 @@ class Inject(_Section):
     method: Sequence | None = Field(None, description="of that interval; beta-binomial for shares, betting for means")
     audit: float | None = Field(None, gt=0, le=1, description="leave out what cannot matter, but for this share")
     timeout_s: float | None = Field(None, gt=0, description="a trial that takes longer is given up")
+
+    @field_validator(*BELONGS)
+    @classmethod
+    def _belongs_to_the_model(cls, value: Any, info: ValidationInfo) -> Any:
+        model, fitting = info.data.get("model"), BELONGS[str(info.field_name)]
+        if value is not None and model is not None and model not in fitting:
+            raise ValueError(f"must go with inject.model {_or(fitting)}, not {model}")
+        return value
+
+    @field_validator("method")
+    @classmethod
+    def _takes_the_metric(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == "beta-binomial" and info.data.get("metric") == "top1_change_rate":
+            raise ValueError("must be betting or empirical-bernstein for the mean top1_change_rate")
+        return value
+
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether a run has a campaign of its own by `model`, beside what every run does."""
+        own = (*BELONGS, "trials", "audit", "timeout_s")
+        return self.model != "single" or any(getattr(self, name) is not None for name in own)
 
 
 class Flow(_Section):
@@ -111,6 +146,10 @@ class Flow(_Section):
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise ValueError("must begin with a letter or digit and have only letters, digits, '.', '_' and '-'")
         return name
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def load_flow(path: Path) -> Flow:

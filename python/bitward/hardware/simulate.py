@@ -312,7 +312,10 @@ def _load(library: Path, digest: str) -> ctypes.CDLL:
         "bitward_gauge_read": (integer, [u32, ctypes.c_char_p, u32, ctypes.POINTER(u64)]),
     }
     for name, (result, arguments) in signatures.items():
-        function = getattr(loaded, name)
+        try:
+            function = getattr(loaded, name)
+        except AttributeError as error:
+            raise ToolError(f"{library} must have {name}, got an older model: run bitward build again.") from error
         function.restype, function.argtypes = result, arguments
     return loaded
 

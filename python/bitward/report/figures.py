@@ -83,12 +83,12 @@ def cell_text(share: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """How sure a share is, in words."""
+    """How sure a share is, in words, and by which method."""
     if estimate.is_census:
         return f"all {number(estimate.population)} were tried: a census, no sampling error"
     if estimate.count == 0:
-        return f"at most {percent(estimate.high)} (95{NARROW_SPACE}% interval)"
-    return f"95{NARROW_SPACE}% interval {percent(estimate.low)} to {percent(estimate.high)}"
+        return f"at most {percent(estimate.high)} (95{NARROW_SPACE}% interval, {estimate.method})"
+    return f"95{NARROW_SPACE}% interval {percent(estimate.low)} to {percent(estimate.high)} ({estimate.method})"
 
 
 def sentence(estimate: Estimate | None) -> str:

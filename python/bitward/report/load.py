@@ -18,7 +18,8 @@ from bitward.manifest import Manifest
 Side = Literal["plain", "hardened"]
 SIDES: tuple[Side, ...] = get_args(Side)
 AGREEING = ("engine", "rtl", "board")
-CAMPAIGNS = (*(f"{kind}-{side}" for kind in ("msb", "strata") for side in SIDES), *(f"agree-{on}" for on in AGREEING))
+KINDS = ("msb", "strata", "model")  # of campaigns into both builds
+CAMPAIGNS = (*(f"{kind}-{side}" for kind in KINDS for side in SIDES), *(f"agree-{on}" for on in AGREEING))
 NOT_MEASURED = "not measured"
 
 
@@ -31,13 +32,19 @@ class Missing:
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of one campaign. `planned` is how many faults it has; `restored` None until it has ended."""
+    """The trials of one campaign: `planned` of them at most, by `spec`. `result` is None until it has ended."""
 
     name: str
     table: pa.Table
     planned: int
     fingerprint: str
-    restored: bool | None
+    spec: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+
+    @property
+    def restored(self) -> bool | None:
+        """Whether its memories were golden at the end; None until then."""
+        return None if self.result is None else bool(self.result["restored_golden"])
 
     @property
     def images(self) -> int:
@@ -46,8 +53,9 @@ class Trials:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every fault of the campaign was injected."""
-        return self.table.num_rows == self.planned
+        """Whether every trial of the campaign was run, or as many as its stopping rule needed."""
+        is_sure = self.result is not None and self.result.get("ended") == "margin reached"
+        return is_sure or self.table.num_rows == self.planned
 
     def count(self, column: str) -> int:
         """How many faults changed at least one image in `column`: "outputs_changed" or "top1_changed".
@@ -108,7 +116,7 @@ def _read_trials(name: str, path: Path) -> Trials:
     store = TrialStore.load(path)
     table, result = store.read(), store.result()
     planned = store.spec.get("faults", table.num_rows)
-    return Trials(name, table, planned, store.fingerprint, None if result is None else bool(result["restored_golden"]))
+    return Trials(name, table, planned, store.fingerprint, store.spec, result)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from bitward.report import figures, tables
 from bitward.report.headline import TONES, duel, tiles
 from bitward.report.heatmap import heat_maps, stratum_rows
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
+from bitward.report.model import model_rows
 from bitward.report.statistics import Stratum, strata
 from bitward.tools import atomic_write
 
@@ -65,6 +66,7 @@ def _context(run: RunData) -> dict[str, Any]:
         "stratum_rows": stratum_rows(sampled),
         "masked_rows": tables.masked_rows(sampled),
         "voted_rows": tables.voted_rows(exhaustive),
+        "model_rows": model_rows(run),
         "worst": tables.worst(run),
         "worst_line": tables.worst_line,
         "memory_bars": tables.memory_bars(run),

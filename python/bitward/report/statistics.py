@@ -7,9 +7,8 @@ bits of a memory that are the same bit of the stored word.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -17,15 +16,16 @@ import pyarrow.compute as pc
 
 from bitward.errors import StoreError
 from bitward.manifest import Manifest, Memory
-from bitward.metrics import wilson
 from bitward.report.load import AGREEING, Missing, RunData
+from bitward.statistics import Interval, StratumTrials, exact, finite, stratified_share
 
 Metric = Literal["outputs_changed", "top1_changed"]
+Method = Literal["census", "finite population", "exact, Clopper-Pearson", "strata added in squares"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share of faults and its 95 % interval. A census tried every fault there is: its interval is the share."""
+    """A share of faults and its 95 % interval by `method`. A census tried every fault there is: that is the share."""
 
     value: float
     low: float
@@ -33,6 +33,7 @@ class Estimate:
     count: int  # faults that changed something, of `tried`
     tried: int
     population: int
+    method: Method
 
     @property
     def is_census(self) -> bool:
@@ -43,7 +44,7 @@ class Estimate:
     def masked(self) -> Estimate:
         """The share of the other faults: those that changed nothing."""
         unchanged = self.tried - self.count
-        return Estimate(1 - self.value, 1 - self.high, 1 - self.low, unchanged, self.tried, self.population)
+        return replace(self, value=1 - self.value, low=1 - self.high, high=1 - self.low, count=unchanged)
 
 
 @dataclass(frozen=True)
@@ -117,34 +118,30 @@ def _counted(table: pa.Table) -> dict[tuple[str, int], tuple[int, int, int]]:
 def combine(parts: Sequence[Stratum], metric: Metric) -> Estimate | None:
     """The share of faults in all these strata together, each weighted by its size; None when one was not tried.
 
-    One stratum, or several sampled at one rate: Wilson's interval of the pooled counts. Sampled at several rates: the
-    distances from the share to the strata's Wilson limits, weighted and added in squares (G. Y. Zou, A. Donner,
-    "Construction of confidence limits about effect measures", Stat. Med. 27 (2008)). A stratum of which every bit was
-    tried has no sampling error.
+    Trials are different faults, a number of them fixed beforehand. One stratum: its finite population's interval.
+    Several sampled at one rate: the exact interval of the pooled counts, which vary less than independent trials' do
+    (W. Hoeffding, Ann. Math. Stat. 27 (1956)). Sampled at several rates: the strata's finite intervals added in squares
+    (`bitward.statistics.stratified_share`), nominal in simulation. Strata of which every bit was tried have no sampling
+    error.
     """
     if not parts or any(part.tried == 0 for part in parts):
         return None
     tried, size = sum(part.tried for part in parts), sum(part.size for part in parts)
     counts = [getattr(part, metric) for part in parts]
+    found, method = _interval(parts, counts, tried, size)
     value = sum(part.size * count / part.tried for part, count in zip(parts, counts, strict=True)) / size
+    return Estimate(value, found.low, found.high, sum(counts), tried, size, method)
+
+
+def _interval(parts: Sequence[Stratum], counts: Sequence[int], tried: int, size: int) -> tuple[Interval, Method]:
     if tried == size:
-        low = high = value
-    elif all(part.tried * size == part.size * tried for part in parts):
-        pooled = wilson(sum(counts), tried)
-        low, high = pooled.low, pooled.high
-    else:
-        low, high = _limits(parts, counts, size, value)
-    return Estimate(value, low, high, sum(counts), tried, size)
-
-
-def _limits(parts: Sequence[Stratum], counts: Sequence[int], size: int, value: float) -> tuple[float, float]:
-    below = above = 0.0
-    for part, count in zip(parts, counts, strict=True):
-        if part.tried < part.size:
-            share = wilson(count, part.tried)
-            below += (part.size / size * (share.value - share.low)) ** 2
-            above += (part.size / size * (share.high - share.value)) ** 2
-    return max(0.0, value - math.sqrt(below)), min(1.0, value + math.sqrt(above))
+        return finite(sum(counts), tried, size), "census"
+    if len(parts) == 1:
+        return finite(counts[0], tried, size), "finite population"
+    if all(part.tried * size == part.size * tried for part in parts):
+        return exact(sum(counts), tried), "exact, Clopper-Pearson"
+    strata = [StratumTrials(part.size, part.tried, count) for part, count in zip(parts, counts, strict=True)]
+    return stratified_share(strata, method="mover"), "strata added in squares"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from markupsafe import Markup
 
+from bitward.campaign.query import flips
 from bitward.report.figures import Bar, number, sentence, whisker
 from bitward.report.heatmap import Column
 from bitward.report.load import AGREEING, SIDES, Missing, RunData, Side, Trials
+from bitward.report.model import model_rows
 from bitward.report.statistics import Estimate, Stratum, agreement, combine, of_memory
 
 Verdict = Literal["pass", "fail", "open"]
@@ -306,7 +308,8 @@ def provenance(run: RunData) -> list[tuple[str, str]]:
         manifest = run.manifests.get(side)
         rows.append((f"Design id, {side}", f"0x{manifest.design_id:08x}" if manifest else "not built"))
     for name, trials in run.campaigns.items():
-        seen = f"{number(trials.table.num_rows)} faults x {trials.images} images"
+        what = f"trials of {flips(trials.table)}" if name.startswith("model") else "faults"
+        seen = f"{number(trials.table.num_rows)} {what} x {trials.images} images"
         rows.append((f"Campaign {name}", f"{seen}, fingerprint {trials.fingerprint[:12]}"))
     return rows
 
@@ -348,9 +351,9 @@ def unmeasured(run: RunData) -> list[str]:
     absent += [f"agree-{on}" for on in AGREEING if f"agree-{on}" not in run.campaigns]
     if absent:
         found.append(f"Campaigns without trials: {', '.join(absent)}.")
-    found.append(
-        "Upsets in flip-flops and in the FPGA's configuration memory, and of several bits at once, were not injected."
-    )
+    elsewhere = "Upsets in flip-flops and in the FPGA's configuration memory"
+    most = max((row.flips.most for row in model_rows(run) if row.flips), default=1)
+    found.append(f"{elsewhere}{'' if most > 1 else ', and of several bits at once,'} were not injected.")
     return found
 
 

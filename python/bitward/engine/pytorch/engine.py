@@ -38,6 +38,7 @@ GOLDEN_BYTES = 3 << 29  # of golden values that are kept (1.5 GiB)
 PATHS = ("masked", "delta", "suffix", "again")  # how trials are computed, from the quickest on
 
 IMAGES = 64  # that go through the whole network together
+FEW = 8  # faults of a trial that may come to one changed value
 
 Trial = Sequence[Fault]
 
@@ -230,15 +231,15 @@ class TorchEngine:
         groups = _Groups()
         single = self._single(trials)
         for number, faults in enumerate(trials):
-            hits = single[number] if number in single else self._hits(faults)
-            if len(hits) == 1 and math.isfinite(hits[0][1].value):
+            hits = single[number] if number in single else self._hits(faults) if len(faults) <= FEW else None
+            if hits is not None and len(hits) == 1 and math.isfinite(hits[0][1].value):
                 groups.add(number, *hits[0])
-            elif hits:
-                self._whole(walk, answers, number, faults, {index for index, _ in hits})
+            elif hits is None or hits:
+                self._whole(walk, answers, number, faults)
         for index, numbers, change in self._entries(golden, groups):
             if change is None:
                 for number in numbers:
-                    self._whole(walk, answers, number, trials[number], {index})
+                    self._whole(walk, answers, number, trials[number])
                 continue
             differing = walk.send(index, self._rows(golden, numbers, {self.program.steps[index].name: change}))
             for number in differing.tolist():
@@ -307,10 +308,15 @@ class TorchEngine:
                 change = step.rule.enter(inputs, output, [hit for _, hit in part])
                 yield index, [number for number, _ in part], change
 
-    def _whole(self, walk: Walk, answers: _Answers, number: int, faults: Trial, hit: set[int]) -> None:
-        """A trial whose faults hit these steps, computed whole up to the last of them."""
+    def _whole(self, walk: Walk, answers: _Answers, number: int, faults: Trial) -> None:
+        """A trial computed whole up to the last of the steps that its faults hit."""
         changed: dict[str, Tensor] = {}
         with self._hit(faults):
+            stored = [self._stored[name] for name in by_memory(faults)]
+            hit = {step for each in stored if len(each.changes()[0])
+                   for step in self.program.index_of(each.memory.layer)}  # fmt: skip
+            if not hit:
+                return
             for index in range(min(hit), max(hit) + 1):
                 step = self.program.steps[index]
                 if index in hit or any(name in changed for name in step.inputs):
