@@ -82,11 +82,18 @@ def add_golden(values: Tensor, golden: Tensor, images: Tensor, out: Tensor | Non
     """
     out = values if out is None else out
     count = len(golden)
-    if len(images) % count == 0 and bool((images.view(-1, count) == torch.arange(count, device=images.device)).all()):
+    if is_all_images(images, count):
         shape = (-1, *golden.shape)
         torch.add(values.view(shape), golden, out=out.view(shape))
         return out
     return torch.add(values, golden[images], out=out)
+
+
+def is_all_images(images: Tensor, count: int) -> bool:
+    """Are these all `count` images in order, once or several times over?"""
+    return len(images) % count == 0 and bool(
+        (images.view(-1, count) == torch.arange(count, device=images.device)).all()
+    )
 
 
 def largest(values: Tensor) -> Tensor:

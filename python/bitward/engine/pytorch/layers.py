@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from bitward.engine.pytorch.changes import Arrival, Change, Hit, add_golden, channel_of
+from bitward.engine.pytorch.changes import Arrival, Change, Hit, add_golden, channel_of, is_all_images
 from bitward.engine.pytorch.rules import Rule
 
 
@@ -89,6 +89,7 @@ class Convolution(Rule):
         self._golden: Tensor = self.module.weight
         self._golden_bias: Tensor | None = self.module.bias
         self._scratch: Tensor | None = None
+        self._by_input: Tensor = self.module.weight
 
     def prepare(self) -> None:
         weight, bias = self.module.weight.detach(), self.module.bias
@@ -98,6 +99,9 @@ class Convolution(Rule):
             bias = offset if bias is None else torch.addcmul(offset, bias.detach(), self._factor)
         self._golden = weight if self.is_dense else weight.contiguous(memory_format=torch.channels_last)
         self._golden_bias = bias
+        if not self.is_dense and self.groups == 1:
+            inputs, outputs = weight.shape[1], len(weight)
+            self._by_input = weight.permute(1, 2, 3, 0).reshape(inputs, -1, outputs).contiguous()
 
     def run_golden(self, *inputs: Tensor) -> Tensor:
         if self.is_dense:
@@ -161,12 +165,7 @@ class Convolution(Rule):
         if self.groups > 1:
             source = source + channels // (len(module.weight) // self.groups) * module.weight.shape[1]
         row, column = place // width % height, place % width
-        if isinstance(module.padding, str) or module.padding_mode != "zeros":
-            padded = F.pad(taken, module._reversed_padding_repeated_twice,
-                           "constant" if module.padding_mode == "zeros" else module.padding_mode)  # fmt: skip
-        else:
-            padded = F.pad(taken, (module.padding[1], module.padding[1], module.padding[0], module.padding[0]))
-        windows = padded.unfold(2, module.dilation[0] * (height - 1) + 1, module.stride[0])
+        windows = self._padded(taken).unfold(2, module.dilation[0] * (height - 1) + 1, module.stride[0])
         windows = windows.unfold(3, module.dilation[1] * (width - 1) + 1, module.stride[1])
         # (images, inputs, rows, columns, kernel rows, kernel columns): a view
         return windows.permute(1, 4, 5, 0, 2, 3)[
@@ -190,14 +189,48 @@ class Convolution(Rule):
             for channel, rows in parts:
                 result[rows] = torch.mm(difference[rows], self._golden[:, channel * each : (channel + 1) * each].t())
             return Change(add_golden(result, output, images))
+        columns = self._columns(difference, output)
         for channel, rows in parts:
-            weight = self._golden[:, channel : channel + 1].contiguous(memory_format=torch.channels_last)
-            part = self._convolve(difference[rows], weight, None, 1)
             if isinstance(rows, slice):
-                add_golden(part, output, images[rows], out=result[rows])
+                self._add_product(columns[rows], channel, output, images[rows], result[rows])
             else:
-                result[rows] = add_golden(part, output, images[rows])
+                part = torch.empty_like(result[rows], memory_format=torch.channels_last)
+                result[rows] = self._add_product(columns[rows], channel, output, images[rows], part)
         return Change(result)
+
+    def _padded(self, taken: Tensor) -> Tensor:
+        module = self.module
+        if isinstance(module.padding, str) or module.padding_mode != "zeros":
+            mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+            return F.pad(taken, module._reversed_padding_repeated_twice, mode)
+        rows, columns = module.padding
+        return F.pad(taken, (columns, columns, rows, rows))
+
+    def _columns(self, taken: Tensor, output: Tensor) -> Tensor:
+        """What each place of the output takes of one input channel, (rows, places of the output, taps)."""
+        module = self.module
+        padded = self._padded(taken)[:, 0]
+        height, width = output.shape[2:]
+        views = []
+        for row in range(module.kernel_size[0]):
+            for column in range(module.kernel_size[1]):
+                top, left = row * module.dilation[0], column * module.dilation[1]
+                down = padded[:, top : top + (height - 1) * module.stride[0] + 1 : module.stride[0]]
+                views.append(down[:, :, left : left + (width - 1) * module.stride[1] + 1 : module.stride[1]])
+        return torch.stack(views, -1).reshape(len(taken), height * width, len(views))
+
+    def _add_product(self, columns: Tensor, channel: int, output: Tensor, images: Tensor, out: Tensor) -> Tensor:
+        """Golden outputs of the images plus what the columns of one input channel make of them, in `out`."""
+        weight = self._by_input[channel]
+        count = len(output)
+        is_whole = is_all_images(images, count)
+        at_once = count if is_whole else len(images)
+        for start in range(0, len(images), at_once):
+            rows = slice(start, start + at_once)
+            golden = output if is_whole else output[images]
+            product = columns[rows].reshape(-1, len(weight))
+            torch.addmm(_by_place(golden), product, weight, out=_by_place(out[rows]))
+        return out
 
     def _room(self, rows: int, output: Tensor) -> Tensor:
         """Where `follow` puts so many rows: the same memory each time, as whoever had it last is through."""
@@ -260,6 +293,11 @@ class TransposedConvolution(Rule):
         for channel, rows in _by_channel(change.channel):
             result[rows] += self._convolve(difference[rows], weight[channel : channel + 1], None)
         return Change(result)
+
+
+def _by_place(values: Tensor) -> Tensor:
+    """(rows, channels, h, w) as a matrix of places and channels: a view, where channels lie innermost."""
+    return values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])
 
 
 def _by_channel(channel: Tensor) -> list[tuple[int, Tensor | slice]]:
