@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 FLOW   ?= flows/digits.yaml
 BOARD  ?= virtual
+FUZZ   ?= 3000
 # -qq: errors only
 PIP    := -m pip install -qq --disable-pip-version-check
 # finn-plus pins a brevitas that cannot live beside our torch (see pyproject.toml): its dependencies are the `build` extra.
@@ -14,7 +15,7 @@ STAMP  := .bitward-setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint proofs bitstream clean
+.PHONY: help setup demo test test-all lint board-check proofs bitstream clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +56,11 @@ lint: setup  ## check style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+board-check: setup  ## check the board's server: pynq's own selftest, what it refuses, a short fuzz (under a minute)
+	@.venv/bin/python -m pytest -q tests/board/test_server.py tests/board/test_extension.py tests/board/test_client.py \
+		-k 'selftest or refused or sanitised or checked or whole or zero or holder or late or stalled or tls or limit'
+	@.venv/bin/python tests/board/fuzz.py --requests $(FUZZ)
 
 proofs: setup  ## prove what the redundancy masks and counts, kill mutants; writes hls/formal/*.md (minutes)
 	@.venv/bin/python -m bitward.hardware.proofs hls/formal

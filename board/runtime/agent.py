@@ -26,9 +26,15 @@ class Agent:
 
     def __init__(self) -> None:
         self._board: PynqBoard | None = None
+        self._where: tuple[str, int] | None = None
 
     def open(self, header: dict[str, Any], _: bytes) -> Answer:
-        self._board = PynqBoard(header["host"], header["port"], header["bit"])
+        where = (header["host"], header["port"])
+        if self._board is not None and where == self._where:
+            self._board.load(header["bit"])
+        else:
+            self.close({}, b"")
+            self._board, self._where = PynqBoard(*where, header["bit"]), where
         return {"board": self._board.name, "clk_mhz": self._board.clk_mhz}, b""
 
     def read(self, header: dict[str, Any], _: bytes) -> Answer:

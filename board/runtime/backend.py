@@ -16,6 +16,16 @@ class AddressError(BoardError):
     """No register, window or buffer of the board lies at an address."""
 
 
+class Registers(Protocol):
+    """32-bit words at byte offsets, of a window or a buffer."""
+
+    def read(self, offset: int) -> int:
+        """The word at a byte offset."""
+
+    def write(self, offset: int, data: int) -> None:
+        """32 bits are written to a byte offset."""
+
+
 class Buffer(Protocol):
     """Contiguous DDR memory that the client copies to and from, and that DMA can reach."""
 
@@ -42,9 +52,16 @@ class Backend(Protocol):
     """A board, real or virtual, as the server sees it. Calls never overlap: the server holds one lock around each."""
 
     name: str  # for people: logs and messages
+    simulated: bool  # whether no hardware is there
 
     def check(self, address: int, size: int) -> None:
         """Raise AddressError unless all of [address, address + size) is mapped."""
+
+    def span(self, address: int, size: int) -> tuple[Registers, int]:
+        """What answers at [address, address + size), and the offset of `address` in it; AddressError as `check`.
+
+        For many words at once; good until the next call of another method than the registers' own.
+        """
 
     def read(self, address: int) -> int:
         """The 32-bit word at an aligned physical address."""

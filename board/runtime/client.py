@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from pynq.pl_server.device import Device
 from pynq.pl_server.remote_device import RemoteDevice
 
 from bitward.errors import BoardError
+
+from .extension_client import LEASE_S, LEASE_WITHIN_S, TRY_EVERY_S, ExtensionClient
 
 RESET = 0x4  # DMACR.Reset, PG021: either channel's bit resets both
 UNREACHABLE = "Failed to connect to remote device"  # how pynq begins its RuntimeError
@@ -56,20 +59,51 @@ def _sole_user_of_pynq_state() -> Iterator[None]:
         os.close(folder)
 
 
+def _check_overlay(bit: str) -> None:
+    if not Path(bit).is_file():
+        raise BoardError(f"the overlay must be a file, got {bit!r}; build it first")
+
+
+def _device(host: str, port: int) -> RemoteDevice:
+    """pynq's device; its first calls take the lease, so they are made until the board's last holder has left."""
+    ends = time.monotonic() + LEASE_WITHIN_S
+    while True:
+        try:
+            return RemoteDevice(0, host, port)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.FAILED_PRECONDITION or time.monotonic() > ends:
+                raise
+        time.sleep(TRY_EVERY_S)
+
+
 class PynqBoard:
     """An overlay loaded on the board behind host:port. BoardError, one sentence, where anything fails."""
 
     def __init__(self, host: str, port: int, bit: str) -> None:
         self._where = f"the board at {host}:{port}"
-        if not Path(bit).is_file():
-            raise BoardError(f"the overlay must be a file, got {bit!r}; build it first")
+        _check_overlay(bit)
+        self._buffers: dict[tuple[str, int], Any] = {}
+        with _sentences(self._where):
+            self._device = _device(host, port)
+        self._lease: ExtensionClient | None = ExtensionClient(self._device.client.channel, self._where)
+        try:
+            if self._lease.hello() is None:
+                self._lease = None  # another server than bitward's: it knows no lease
+            else:
+                self._lease.acquire(f"bitward agent {os.getpid()}", LEASE_S, within_s=0)
+            self.load(bit)
+        except BaseException:
+            self.close()
+            raise
+
+    def load(self, bit: str) -> None:
+        """The overlay `bit` is loaded, anew where it was."""
+        _check_overlay(bit)
         with _sentences(self._where), _sole_user_of_pynq_state():
-            self._device = RemoteDevice(0, host, port)
             Device.active_device = self._device
             self._overlay = pynq.Overlay(bit, device=self._device)
             self._registers = self._overlay.accelerator.mmio
             self._dma = self._overlay.axi_dma
-        self._buffers: dict[tuple[str, int], Any] = {}
 
     @property
     def name(self) -> str:
@@ -114,11 +148,16 @@ class PynqBoard:
         return sink.tobytes()
 
     def close(self) -> None:
-        """The board's buffers are given back."""
-        with _sentences(self._where):
-            while self._buffers:
-                self._buffers.popitem()[1].freebuffer()
-            self._device.client.channel.close()
+        """The board's buffers and its lease are given back."""
+        try:
+            with _sentences(self._where):
+                while self._buffers:
+                    self._buffers.popitem()[1].freebuffer()
+        finally:
+            if self._lease is not None:
+                self._lease.close()  # and with it the channel
+            else:
+                self._device.client.channel.close()
 
     def _buffer(self, use: str, size: int) -> Any:
         if (use, size) not in self._buffers:

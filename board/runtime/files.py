@@ -17,8 +17,9 @@ from .backend import Backend
 
 MANAGER = "/sys/class/fpga_manager/fpga0"
 SYSTEM_FILES = ("/proc/version", "/proc/device-tree/chosen/pynq_board", f"{MANAGER}/state", f"{MANAGER}/flags")
-FIRMWARE = re.compile(r"/lib/firmware/([\w.-]+\.bin)")
-SCRATCH = re.compile(r"/tmp/[\w.-]+")
+BITSTREAM = re.compile(r"\w[\w.-]*\.bin", re.ASCII)
+FIRMWARE = re.compile(rf"/lib/firmware/({BITSTREAM.pattern})", re.ASCII)
+SCRATCH = re.compile(r"/tmp/\w[\w.-]*", re.ASCII)
 MAX_FILE_BYTES = 64 << 20  # a KV260 bitstream has 7.8 MB
 MAX_KEPT_FILES = 16
 
@@ -26,13 +27,19 @@ MAX_KEPT_FILES = 16
 class RemoteFiles:
     """The client's view of the board's files; every other path does not exist, and is refused."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, program: Callable[[str, bytes], None] | None = None) -> None:
+        """`program` loads a bitstream by its name and content; the backend's own where none is given."""
         self._backend = backend
+        self._load = program or backend.program
         self._kept: dict[str, bytes] = {}  # firmware not yet used, and scratch
         self._actions: dict[str, Callable[[str], None]] = {
             f"{MANAGER}/flags": self._set_flags,
             f"{MANAGER}/firmware": self._program,
         }
+
+    def forget(self) -> None:
+        """No file is kept."""
+        self._kept.clear()
 
     def exists(self, path: str) -> bool:
         """Whether `read` would answer."""
@@ -82,4 +89,4 @@ class RemoteFiles:
                 f"/lib/firmware/{name} must be written before the FPGA manager loads it, got no such file; "
                 "load the overlay again"
             )
-        self._backend.program(name, bitstream)
+        self._load(name, bitstream)

@@ -6,33 +6,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from bitward_runtime.backend import AddressError
+from bitward_runtime.backend import AddressError, Registers
 from bitward_runtime.files import MANAGER
 
 from bitward.errors import BoardError
-from bitward.hardware.overlay import Overlay, read_overlay
+from bitward.hardware.overlay import Overlay, memory_bits, read_overlay
 
 from .accelerator import Accelerator
 from .dma import AxiDma
-from .memory import CLOCK_BLOCK_BYTES, Ddr, DdrBuffer, Registers, clock_registers
+from .memory import CLOCK_BLOCK_BYTES, CRL_BASE, Ddr, DdrBuffer, DdrWords, RegisterBlock, clock_registers, pl0_mhz
 
 log = logging.getLogger(__name__)
 
 NAME = "KV260 (virtual, bitward)"
+CLOCK_TOLERANCE = 1.001  # the crystal is named 33.333 MHz, or 33.3333: dividers decide, not its digits
 DDR_BASE, DDR_BYTES = 0x6000_0000, 512 << 20  # for DMA buffers; a board's CMA region is of this order
-
-
-class Device(Protocol):
-    """Something with registers at byte offsets."""
-
-    def read(self, offset: int) -> int:
-        """The 32-bit word at a byte offset."""
-
-    def write(self, offset: int, data: int) -> None:
-        """32 bits are written to a byte offset."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +31,11 @@ class Region:
 
     base: int
     size: int
-    device: Device
+    device: Registers
 
 
 class AxiLite:
-    """The accelerator's AXI-Lite port as a Device."""
+    """The accelerator's AXI-Lite port."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.read = accelerator.axil_read
@@ -57,37 +47,38 @@ class VirtualBoard:
 
     def __init__(self, overlay: Overlay, accelerator: Callable[[], Accelerator]) -> None:
         self.name = NAME
+        self.simulated = True
         self._overlay = overlay
         self._accelerator = accelerator
         self._ddr = Ddr(DDR_BASE, DDR_BYTES)
-        self._ps = tuple(Region(base, CLOCK_BLOCK_BYTES, block) for base, block in clock_registers().items())
+        self._clocks = clock_registers()
+        self._ps = tuple(Region(base, CLOCK_BLOCK_BYTES, block) for base, block in self._clocks.items())
         self._pl: tuple[Region, ...] = ()
         self._loaded: Accelerator | None = None
 
     def check(self, address: int, size: int) -> None:
         """Raise AddressError unless [address, address + size) lies in one region or buffer."""
+        self.span(address, size)
+
+    def span(self, address: int, size: int) -> tuple[Registers, int]:
+        """What answers there, and the offset of `address` in it; AddressError as `check`."""
         for region in (*self._ps, *self._pl):
             if region.base <= address and address + size <= region.base + region.size:
-                return
+                return region.device, address - region.base
         try:
-            self._ddr.view(address, size)
+            return DdrWords(self._ddr.view(address, size)), 0
         except AddressError as error:
             raise self._unmapped(address, size) from error
 
     def read(self, address: int) -> int:
         """The 32-bit word at an aligned address."""
-        region = self._region(address)
-        if region is None:
-            return int.from_bytes(self._ddr.view(address, 4), "little")
-        return region.device.read(address - region.base)
+        device, offset = self.span(address, 4)
+        return device.read(offset)
 
     def write(self, address: int, data: int) -> None:
         """32 bits are written to an aligned address."""
-        region = self._region(address)
-        if region is None:
-            self._ddr.view(address, 4)[:] = data.to_bytes(4, "little")
-        else:
-            region.device.write(address - region.base, data)
+        device, offset = self.span(address, 4)
+        device.write(offset, data)
 
     def allocate(self, size: int) -> DdrBuffer:
         """A zeroed DDR buffer."""
@@ -106,11 +97,13 @@ class VirtualBoard:
         self.close()
         self._loaded = accelerator = self._accelerator()
         accelerator.reset()
-        dma = AxiDma(self._ddr, accelerator)
+        in_bytes, out_bytes = (memory_bits(bits) // 8 for bits in (offered.in_stream_bits, offered.out_stream_bits))
+        dma = AxiDma(self._ddr, accelerator, in_bytes, out_bytes, self._require_clock)
+        gpio = RegisterBlock("axi_gpio", {0x0: 0, 0x4: 0})  # data, all outputs
         self._pl = (
             Region(offered.accelerator.base, offered.accelerator.size, AxiLite(accelerator)),
             Region(offered.dma.base, offered.dma.size, dma),
-            Region(offered.gpio.base, offered.gpio.size, Registers("axi_gpio", {0x0: 0, 0x4: 0})),  # data, all outputs
+            Region(offered.gpio.base, offered.gpio.size, gpio),
         )
         log.info("%s: %s loaded", self.name, name)
 
@@ -130,13 +123,18 @@ class VirtualBoard:
             f"{MANAGER}/flags": b"0\n",
         }[path]
 
-    def _region(self, address: int) -> Region | None:
-        """The region at an address; None where a buffer lies there."""
-        self.check(address, 4)
-        for region in (*self._ps, *self._pl):
-            if region.base <= address < region.base + region.size:
-                return region
-        return None
+    def _require_clock(self) -> None:
+        """BoardError where PL clock 0 is off, or faster than the overlay was made for; slower ones are as good.
+
+        Simulated cycles take no time, so the clock decides nothing else here.
+        """
+        clk_mhz = pl0_mhz(self._clocks[CRL_BASE])
+        most = self._overlay.clk_mhz
+        if not 0 < clk_mhz <= most * CLOCK_TOLERANCE:
+            raise BoardError(
+                f"PL clock 0 must run at up to {most:g} MHz, for which the overlay was made, got {clk_mhz:g} MHz; set "
+                "it back, or build for a faster clock"
+            )
 
     def _unmapped(self, address: int, size: int) -> AddressError:
         hint = "" if self._pl else " (no overlay is loaded)"

@@ -2,16 +2,19 @@
 """The registers of AXI DMA 7.1 in direct register (simple) mode, after the product guide PG021.
 
 A transfer starts when both LENGTH registers were written, in either order, and has ended when the second write returns:
-the accelerator is simulated meanwhile. Interrupts set their status bits; no line is there to pull.
+the accelerator is simulated meanwhile. Interrupts set their status bits; no line is there to pull. What PG021 leaves
+undefined (an address that is not aligned where there is no realignment engine, a LENGTH written while the channel is
+busy) is refused in a sentence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bitward_runtime.backend import AddressError
 
-from bitward.errors import BitwardError
+from bitward.errors import BitwardError, BoardError
 
 from .accelerator import Accelerator
 from .memory import Ddr
@@ -54,11 +57,24 @@ class Channel:
 
 
 class AxiDma:
-    """Two channels between DDR and the accelerator's streams."""
+    """Two channels between DDR and the accelerator's streams.
 
-    def __init__(self, ddr: Ddr, accelerator: Accelerator) -> None:
+    `in_bytes` and `out_bytes` are the widths of the two memory ports: addresses must be their multiples, as there is no
+    data realignment engine. `ready` raises a BoardError where the accelerator cannot run now.
+    """
+
+    def __init__(
+        self,
+        ddr: Ddr,
+        accelerator: Accelerator,
+        in_bytes: int = 4,
+        out_bytes: int = 4,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         self._ddr = ddr
         self._accelerator = accelerator
+        self._aligned = {MM2S: in_bytes, S2MM: out_bytes}
+        self._ready = ready
         self._reset()
 
     def read(self, offset: int) -> int:
@@ -84,6 +100,7 @@ class AxiDma:
         elif register == ADDRESS_MSB:
             channel.address = (channel.address & 0xFFFFFFFF) | data << 32
         elif channel.running and data & LENGTH_MASK:  # halted, or zero bytes: no effect
+            self._require_startable(channel)
             channel.length = data & LENGTH_MASK
             channel.status &= ~IDLE
             channel.waiting = True
@@ -103,6 +120,20 @@ class AxiDma:
         elif not channel.status & (INTERNAL_ERROR | DECODE_ERROR):
             channel.status &= ~HALTED
 
+    def _require_startable(self, channel: Channel) -> None:
+        """BoardError where hardware would do something undefined."""
+        if channel.waiting:
+            raise BoardError(
+                f"a DMA channel must be idle before its LENGTH is written, got one that waits for {channel.length} "
+                "bytes; reset it first"
+            )
+        aligned = self._aligned[MM2S if channel is self._send else S2MM]
+        if channel.address % aligned:
+            raise BoardError(
+                f"a DMA address must be a multiple of {aligned} bytes, as the DMA has no realignment engine, got "
+                f"0x{channel.address:x}; allocate a buffer of its own"
+            )
+
     def _transfer(self) -> None:
         """Where both channels wait: stream, and store the output; an address outside all buffers is a decode error."""
         send, receive = self._send, self._receive
@@ -116,6 +147,7 @@ class AxiDma:
                 channel.fail(DECODE_ERROR)
                 return
         try:
+            self._ready()
             output = self._accelerator.stream(bytes(views[0]), receive.length)
         except BitwardError:
             self._reset()  # real DMA would wait for ever; the caller is told instead

@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from bitward_runtime.audit import Audit
+from bitward_runtime.security import Access, check_host
 from bitward_runtime.server import DEFAULT_HOST, DEFAULT_PORT, Server
 
-from bitward.errors import BoardError
+from bitward.errors import BoardError, ConfigError
 from bitward.hardware.overlay import bit_body, content_sha256, read_overlay
+from bitward.manifest import Manifest
 
 from .accelerator import Accelerator
 from .board import VirtualBoard
@@ -29,10 +32,22 @@ def overlay_of(build_dir: Path) -> Path:
 
 
 def simulated(build_dir: Path) -> Accelerator:
-    """The build's RTL in Verilator, freshly configured."""
+    """The build's RTL in Verilator, freshly configured: UltraRAM is zero, as no bitstream can fill it (UG573)."""
     from bitward.hardware.simulate import Simulation
 
-    return Simulation(build_dir)
+    simulation = Simulation(build_dir)
+    clear_ultra_ram(simulation, simulation.manifest)
+    return simulation
+
+
+def clear_ultra_ram(accelerator: Accelerator, manifest: Manifest) -> None:
+    """Each row of the memories in UltraRAM is zero."""
+    for memory in manifest.memories:
+        place = memory.hardware
+        if place is not None and place.ram_style == "ultra":
+            for row in range(place.depth):
+                for segment in range(place.segments):
+                    accelerator.axil_write(place.base + row * place.word_stride + 4 * segment, 0)
 
 
 def virtual_board(build_dir: Path, accelerator: Callable[[Path], Accelerator] = simulated) -> VirtualBoard:
@@ -54,13 +69,20 @@ def emulate(
     port: int = DEFAULT_PORT,
     host: str = DEFAULT_HOST,
     accelerator: Callable[[Path], Accelerator] = simulated,
+    access: Access | None = None,
+    audit: Path | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, from the main thread; prints one line when ready. Port 0 picks one."""
+    """Serve until SIGINT or SIGTERM, from the main thread; prints one line when ready. Port 0 picks one.
+
+    With `access`, the extension alone is served, over TLS. Calls that may change the board are logged in `audit`.
+    """
+    check_host(host, access)  # before anything takes time
     board = virtual_board(build_dir, accelerator)
+    record = Audit(audit) if audit else None
     ended = threading.Event()
     before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Server(board, host, port) as server:
+        with Server(board, host, port, access, record) as server:
             print(
                 f"{board.name}: simulated, no hardware; {overlay_of(build_dir)} on {server.host}:{server.port}, "
                 "ctrl-C ends it",
@@ -70,3 +92,17 @@ def emulate(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if record:
+            record.close()
+
+
+def access_of(certificate: Path | None, key: Path | None, token_file: Path | None) -> Access | None:
+    """What the three options say together; None where none is given, ConfigError where only some are."""
+    given = [path for path in (certificate, key, token_file) if path is not None]
+    if not given:
+        return None
+    if certificate is None or key is None or token_file is None:
+        raise ConfigError(
+            f"--tls-cert, --tls-key and --token-file must be given together, got {len(given)} of them; give all three"
+        )
+    return Access(certificate, key, token_file)

@@ -76,7 +76,22 @@ class Ddr:
         )
 
 
-class Registers:
+class DdrWords:
+    """Bytes of a buffer as 32-bit words."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+
+    def read(self, offset: int) -> int:
+        """The word at byte `offset`."""
+        return int.from_bytes(self._content[offset : offset + 4], "little")
+
+    def write(self, offset: int, data: int) -> None:
+        """The word at byte `offset` is `data`."""
+        self._content[offset : offset + 4] = data.to_bytes(4, "little")
+
+
+class RegisterBlock:
     """A block of PS registers that hold what is written; those that are not modelled are errors, never 0."""
 
     def __init__(self, name: str, values: Mapping[int, int]) -> None:
@@ -109,10 +124,11 @@ def _pl_clock(divisor: int) -> int:
     return 1 << 24 | 1 << 16 | divisor << 8  # active, DIVISOR1 1, DIVISOR0, source IOPLL
 
 
+CRYSTAL_MHZ = 100 / 3
 CRL_BASE, CRF_BASE, CLOCK_BLOCK_BYTES = 0xFF5E0000, 0xFD1A0000, 0x100
 
 
-def clock_registers() -> dict[int, Registers]:
+def clock_registers() -> dict[int, RegisterBlock]:
     """The clock registers of a Zynq UltraScale+ (UG1087, CRL_APB and CRF_APB) by base address, as at start.
 
     IOPLL 33.333 MHz x 60 / 2 = 1 GHz; PL clocks at 100 MHz until an overlay sets them.
@@ -121,4 +137,16 @@ def clock_registers() -> dict[int, Registers]:
     crl |= {0xC0 + 4 * clock: _pl_clock(10) for clock in range(4)}  # PL0 to PL3
     crf = {0x20: _pll(72, halved=True), 0x2C: _pll(64, halved=True), 0x38: _pll(90, halved=True)}  # APLL, DPLL, VPLL
     crf |= {0x60: 1 << 8}  # the CPU's clock: APLL, not divided
-    return {CRL_BASE: Registers("CRL_APB", crl), CRF_BASE: Registers("CRF_APB", crf)}
+    return {CRL_BASE: RegisterBlock("CRL_APB", crl), CRF_BASE: RegisterBlock("CRF_APB", crf)}
+
+
+def pl0_mhz(crl: RegisterBlock) -> float:
+    """What PL clock 0 runs at, by the CRL_APB registers; 0 where it is off. Its source is the IOPLL (0) or RPLL (2)."""
+    control = crl.read(0xC0)
+    first, second, source = control >> 8 & 63, control >> 16 & 63, control & 7
+    pll = {0: 0x20, 2: 0x30}.get(source)
+    if not control >> 24 & 1 or not first or not second or pll is None:
+        return 0.0
+    setting = crl.read(pll)
+    vco = CRYSTAL_MHZ * (setting >> 8 & 127)
+    return vco / (2 if setting >> 16 & 1 else 1) / first / second

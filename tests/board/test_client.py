@@ -7,13 +7,16 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
 
+import grpc
 import numpy as np
 import pytest
 from bitward_runtime.agent_client import AgentClient
+from bitward_runtime.extension_client import ExtensionClient
 from bitward_runtime.server import Server
 from bitward_virtual.emulate import overlay_of
 from conftest import make_build
@@ -117,14 +120,23 @@ def test_a_board_or_overlay_that_is_not_there(start_agent: StartAgent, server: S
         agent.open(server.host, server.port, str(bit))
 
 
-def test_two_agents_may_open_boards_at_once(start_agent: StartAgent, server: Server, bit: Path):
-    agents = [start_agent() for _ in range(2)]
-    opening = [threading.Thread(target=agent.open, args=(server.host, server.port, str(bit))) for agent in agents]
-    for thread in opening:
-        thread.start()
-    for thread in opening:
-        thread.join()
-    assert [agent.read(0, 1)[0] for agent in agents] == [DESIGN_ID] * 2
+def test_two_agents_take_turns(start_agent: StartAgent, agent: AgentClient, server: Server, bit: Path):
+    second = start_agent()
+    opening = threading.Thread(target=second.open, args=(server.host, server.port, str(bit)))
+    opening.start()
+    for _ in range(20):
+        assert agent.read(0, 1).tolist() == [DESIGN_ID]
+        time.sleep(0.1)
+    assert opening.is_alive()  # the board is held
+    agent.close()
+    opening.join(5)
+    assert not opening.is_alive() and second.read(0, 1).tolist() == [DESIGN_ID]
+
+
+def test_an_agent_that_closes_gives_the_lease_back(agent: AgentClient, server: Server):
+    agent.close()
+    with grpc.insecure_channel(f"{server.host}:{server.port}") as channel:
+        assert ExtensionClient(channel, "the board").hello().holder == ""
 
 
 def test_an_agent_that_ended_is_told(start_agent: StartAgent):
@@ -176,6 +188,11 @@ def test_a_server_killed_in_mid_call(start_agent: StartAgent, emulator: tuple[Po
     ("arguments", "message"),
     [
         (["{tmp}"], r"^\S+/overlay must hold one \.bit, got 0; run bitward build --board virtual --out \S+\n$"),
+        (["{build}", "--token-file", "x"], r"^--tls-cert, --tls-key and --token-file must be given together, got 1 .*"),
+        (
+            ["{build}", "--audit", "none/x"],
+            r"^the audit log none/x must be writable, got No such file or directory; .*\n$",
+        ),
         (["{build}", "--host", "0.0.0.0"], r"^the server's host must be a loopback address, got '0\.0\.0\.0': .*\n$"),
     ],
 )

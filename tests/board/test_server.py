@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from bitward_runtime.files import MAX_FILE_BYTES, MAX_KEPT_FILES, RemoteFiles
+from bitward_runtime import remote
+from bitward_runtime.files import MANAGER, MAX_FILE_BYTES, MAX_KEPT_FILES, RemoteFiles
 from bitward_runtime.proto import buffer_pb2, mmio_pb2, remote_device_pb2
 from bitward_runtime.server import CHUNK_BYTES, Server, check_host
 from bitward_virtual.board import VirtualBoard
@@ -103,6 +104,69 @@ def test_unmapped_windows_are_errors_not_zeros(call: Call, base: int):
         call("Mmio.get_mmio", base_addr=base + 1, length=4)
 
 
+def test_offsets_are_checked_against_lengths_without_wrapping(call: Call):
+    handle = call("Mmio.get_mmio", base_addr=CRL_BASE, length=0x100).mmio_id
+    for offset in (0x100, (1 << 64) - 4, (1 << 63)):
+        with refusal("an MMIO access must lie inside its window of 0x100 bytes at 0xff5e0000, got 4 bytes at offset "):
+            call("Mmio.read", mmio_id=handle, offset=offset, length=4)
+    for length in ((1 << 64) - CRL_BASE, (1 << 64) - 1, 0x101):
+        with refusal("an address must be mapped on KV260 (virtual, bitward) (no overlay is loaded), got "):
+            call("Mmio.get_mmio", base_addr=CRL_BASE, length=length)
+
+
+def test_after_a_map_that_failed_nothing_reads_as_zero(call: Call):
+    with refusal("an address must be mapped on "):
+        call("Mmio.get_mmio", base_addr=0xA000_0000, length=4)
+    with refusal("an MMIO window must be opened before use, got '0xa0000000+0x4'; open it again"):
+        call("Mmio.read", mmio_id="0xa0000000+0x4", length=4)
+    with refusal("an MMIO window must be opened before use, got ''; open it again"):
+        call("Mmio.read", length=4)
+
+
+def test_a_write_is_stored_whole_or_refused_whole(call: Call):
+    handle = call("Mmio.get_mmio", base_addr=CRL_BASE + 0xC0, length=8).mmio_id
+    before = [call("Mmio.read", mmio_id=handle, offset=at, length=4).data for at in (0, 4)]
+    for data in (bytes(6), bytes(12)):
+        with refusal("an MMIO "):
+            call("Mmio.write", mmio_id=handle, offset=0, data=data)
+    assert [call("Mmio.read", mmio_id=handle, offset=at, length=4).data for at in (0, 4)] == before
+
+
+def test_start_and_end_of_a_copy_are_heeded_and_a_copy_is_whole_or_refused(call: Call):
+    buffer = call("RemoteBuffer.allocate", size=8).buffer_id
+    call("RemoteBuffer.write", {"buffer_id": buffer, "data": b"cd", "start": 2, "end": 4})
+    assert call("RemoteBuffer.read", buffer_id=buffer)[0].data == b"\0\0cd\0\0\0\0"
+    for end in (3, 5, -1):
+        with refusal(f"a copy to byte 2 must end where its data does, at 4, got {end}; leave `end` out"):
+            call("RemoteBuffer.write", {"buffer_id": buffer, "data": b"xy", "start": 2, "end": end})
+    with refusal("a copy must lie inside its buffer of 8 bytes, got 5 bytes at byte 4; copy whole buffers"):
+        call("RemoteBuffer.write", {"buffer_id": buffer, "data": b"xxxx"}, {"buffer_id": buffer, "data": b"xxxxx"})
+    with refusal("a copy must lie inside its buffer of 8 bytes, got 4 bytes at byte -2; "):
+        call("RemoteBuffer.write", {"buffer_id": buffer, "data": b"wxyz", "start": -2})
+    assert call("RemoteBuffer.read", buffer_id=buffer)[0].data == b"\0\0cd\0\0\0\0"  # nothing of the refused ones
+    with refusal("a copy must lie inside its buffer of 8 bytes, got 8 bytes at byte 1; "):
+        call("RemoteBuffer.read", buffer_id=buffer, start=1, end=9)
+
+
+def test_buffers_are_limited_in_number(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "MAX_HANDLES", 2)
+    kept = [call("RemoteBuffer.allocate", size=1).buffer_id for _ in range(2)]
+    with refusal("at most 2 buffers may be allocated, got one more; free some"):
+        call("RemoteBuffer.allocate", size=1)
+    call("RemoteBuffer.freebuffer", buffer_id=kept[0])
+    assert call("RemoteBuffer.allocate", size=1).buffer_id not in kept
+
+
+@pytest.mark.parametrize("name", ["../x.bin", "/tmp/x.bin", "x.bin/../y.bin", ".bin", "x.sh", "x.bin\n", "é.bin", ""])
+def test_names_of_bitstreams_are_sanitised(call: Call, name: str):
+    with refusal("a bitstream must be called NAME.bin, of letters, digits and ._-, got "):
+        call("RemoteDevice.set_bitstream_attrs", binfile_name=name, partial=False)
+    with refusal("/lib/firmware/" if name else "a file to write must be "):
+        if not name:
+            call("RemoteDevice.writefile", {"file_path": "/lib/firmware/", "data": b"x"})
+        call("RemoteDevice.writefile", {"file_path": f"{MANAGER}/firmware", "data": name.encode()})
+
+
 def test_a_large_buffer_survives_the_round_trip_in_chunks(call: Call):
     size = 5 * CHUNK_BYTES + 3
     data = np.random.default_rng(1).bytes(size)
@@ -134,7 +198,9 @@ def test_copies_outside_a_buffer_are_refused(call: Call):
         call("RemoteBuffer.allocate", size=0)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "/tmp/../etc/passwd", "/lib/firmware/../x.bin", "/tmp/never-written"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "/tmp/../etc/passwd", "/lib/firmware/../x.bin", "/tmp/never-written", "/tmp/..", "/tmp/a\n"]
+)
 def test_other_files_do_not_exist_and_are_not_shown(call: Call, path: str):
     assert not call("RemoteDevice.existsfile", file_path=path).exists
     with refusal("a file to read must be one of /proc/version, "):
@@ -142,7 +208,7 @@ def test_other_files_do_not_exist_and_are_not_shown(call: Call, path: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/tmp/../etc/passwd", "/lib/firmware/x.sh", "/proc/version", "relative"]
+    "path", ["/etc/passwd", "/tmp/../etc/passwd", "/lib/firmware/x.sh", "/proc/version", "relative", "/tmp/.."]
 )
 def test_other_files_are_not_written(call: Call, path: str):
     with refusal("a file to write must be /lib/firmware/NAME.bin, /tmp/NAME or "):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from bitward_runtime.backend import AddressError
 from bitward_virtual import dma as regs
 from bitward_virtual.board import DDR_BASE, DDR_BYTES, VirtualBoard
 from bitward_virtual.dma import MM2S, S2MM, AxiDma
-from bitward_virtual.emulate import overlay_of, virtual_board
+from bitward_virtual.emulate import clear_ultra_ram, overlay_of, virtual_board
 from bitward_virtual.memory import CRL_BASE, Ddr
 from conftest import make_build
-from fake_accelerator import DEADLOCK, DESIGN_ID, FakeAccelerator
+from fake_accelerator import DEADLOCK, DESIGN_ID, RAM, RAM_WORDS, FakeAccelerator
 
 from bitward.errors import BoardError
 from bitward.hardware.overlay import bit_body
@@ -118,6 +119,74 @@ def test_a_deadlock_is_told_and_leaves_a_dma_that_can_start_again():
     with pytest.raises(BoardError, match=r"^the accelerator must end within 1000 cycles"):
         bench.start(MM2S, bench.source.address, 16)
     assert bench.status(MM2S) == bench.status(S2MM) == regs.HALTED
+
+
+def test_a_busy_channel_takes_no_length_until_it_is_reset():
+    bench = Bench()
+    bench.start(S2MM, bench.sink.address, 16)
+    with pytest.raises(
+        BoardError, match=r"^a DMA channel must be idle before its LENGTH is written, got one that waits"
+    ):
+        bench.dma.write(S2MM + regs.LENGTH, 8)
+    bench.dma.write(S2MM, regs.RESET)
+    bench.start(S2MM, bench.sink.address, 8)
+    bench.start(MM2S, bench.source.address, 8)
+    assert bench.dma.read(S2MM + regs.LENGTH) == 8
+
+
+@pytest.mark.parametrize(("channel", "multiple"), [(MM2S, 4), (S2MM, 16)])
+def test_an_address_that_is_not_aligned_is_refused(channel: int, multiple: int):
+    bench = Bench()
+    bench.dma = AxiDma(bench.ddr, FakeAccelerator(), in_bytes=4, out_bytes=16)
+    address = bench.source.address if channel == MM2S else bench.sink.address
+    with pytest.raises(
+        BoardError, match=rf"^a DMA address must be a multiple of {multiple} bytes, as the DMA has no re"
+    ):
+        bench.start(channel, address + multiple // 2, 4)
+    bench.start(channel, address, 4)
+
+
+def test_a_transfer_over_a_buffers_end_is_a_decode_error():
+    bench = Bench()
+    bench.start(S2MM, bench.sink.address, 16)
+    bench.start(MM2S, bench.source.address, 17)
+    assert bench.status(MM2S) == regs.HALTED | regs.DECODE_ERROR | regs.ERROR_IRQ
+
+
+@pytest.mark.parametrize(
+    ("control", "clk_mhz"), [(0x01010500, 200), (0x01020A00, 50), (0x01010400, 250), (0x00010500, 0), (0x01010501, 0)]
+)
+def test_the_clock_that_the_overlay_was_made_for_is_the_fastest(
+    board: VirtualBoard, bit: Path, control: int, clk_mhz: float
+):
+    board.program("digits.bin", as_firmware(bit))
+    board.write(CRL_BASE + 0xC0, control)
+    buffer = board.allocate(4)
+    dma, _ = board.span(0xAFFF_0000, 4)
+    for channel in (S2MM, MM2S):
+        dma.write(channel + regs.DMACR, regs.RUN)
+        dma.write(channel + regs.ADDRESS, buffer.address)
+    dma.write(S2MM + regs.LENGTH, 4)
+    if 0 < clk_mhz <= 200:
+        dma.write(MM2S + regs.LENGTH, 4)
+        assert dma.read(MM2S + regs.DMASR) & regs.IDLE
+        return
+    sentence = (
+        rf"^PL clock 0 must run at up to 200 MHz, for which the overlay was made, got {clk_mhz:g} MHz; set it back"
+    )
+    with pytest.raises(BoardError, match=sentence):
+        dma.write(MM2S + regs.LENGTH, 4)
+
+
+def test_ultra_ram_is_zero_at_the_start():
+    memory = SimpleNamespace(hardware=SimpleNamespace(ram_style="ultra", depth=3, segments=2, base=RAM, word_stride=8))
+    other = SimpleNamespace(
+        hardware=SimpleNamespace(ram_style="block", depth=1, segments=1, base=RAM + 64, word_stride=4)
+    )
+    accelerator = FakeAccelerator()
+    clear_ultra_ram(accelerator, SimpleNamespace(memories=[memory, other, SimpleNamespace(hardware=None)]))
+    words = [accelerator.words[RAM + 4 * at] for at in range(RAM_WORDS)]
+    assert words[:6] == [0] * 6 and words[6:] == [at * 0x01010101 for at in range(6, RAM_WORDS)]
 
 
 def test_registers_of_scatter_gather_are_not_there():

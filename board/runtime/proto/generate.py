@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("mmio", "buffer", "remote_device")
+NAMES = ("mmio", "buffer", "remote_device", "bitward")
 HEADER = "# SPDX-License-Identifier: Apache-2.0\n# ruff: noqa\n# fmt: off\n# mypy: ignore-errors\n"
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy.typing as npt
 
 from bitward.engine.images import StoredImages, load_images
 from bitward.errors import BoardError, ManifestError
+from bitward.faults import Fault, Trial
 from bitward.manifest import Hardware, Io, Manifest
-from bitward.targets import Target
+from bitward.targets import Outcome, Target
+from bitward.targets._blocks import Block, Hit, Words, block_of, hits_of
 from bitward.words import beat_of, segments_of
 
 MAGIC = 0x42575444  # what the identification register of an accelerator of bitward's reads
@@ -45,6 +48,32 @@ class AxiTarget(Target):
     @abstractmethod
     def _transfer(self, data: bytes, out_bytes: int) -> bytes:
         """The `out_bytes` that the design streams back for `data`."""
+
+    def _read_blocks(self, blocks: Sequence[Block]) -> Words:
+        """The words of all blocks; a target that can take them at once overrides this, and the next two."""
+        found: list[int] = []
+        for block in blocks:
+            place = block.place
+            for row in block.rows.tolist():
+                found += self._read_words(place.base + row * place.word_stride, place.segments)
+        return np.array(found, dtype=np.uint32)
+
+    def _write_blocks(self, blocks: Sequence[Block], words: Words) -> None:
+        """The blocks hold `words`."""
+        at = 0
+        for block in blocks:
+            place = block.place
+            for row in block.rows.tolist():
+                self._write_words(place.base + row * place.word_stride, words[at : at + place.segments].tolist())
+                at += place.segments
+
+    def _flip_blocks(self, blocks: Sequence[Block], flips: Words, clears: Words) -> None:
+        """Each word of the blocks becomes (word & ~clear) ^ flip."""
+        self._write_blocks(blocks, (self._read_blocks(blocks) & ~clears) ^ flips)
+
+    def _differing_words(self, blocks: Sequence[Block], words: Words) -> npt.NDArray[np.int64]:
+        """Which words of the blocks, counted from 0, are not `words`."""
+        return np.flatnonzero(self._read_blocks(blocks) != words)
 
     @property
     def manifest(self) -> Manifest:
@@ -81,6 +110,69 @@ class AxiTarget(Target):
 
     def golden(self, memory: str, word: int) -> int:
         return self._images.golden(memory, word)
+
+    def read_rows(self, memory: str, rows: npt.ArrayLike | None = None) -> Words:
+        """Those rows of a memory, or all of them, as they are stored now: uint32 of shape (rows, segments)."""
+        block = block_of(self._manifest, memory, rows)
+        return self._read_blocks([block]).reshape(len(block.rows), block.segments)
+
+    def write_rows(self, memory: str, rows: npt.ArrayLike, words: Words) -> None:
+        """Those rows of a memory hold `words`, uint32 of shape (rows, segments)."""
+        block = block_of(self._manifest, memory, rows)
+        if np.shape(words) != (len(block.rows), block.segments):
+            raise ManifestError(
+                f"words of memory {memory} must be of shape {(len(block.rows), block.segments)}, got "
+                f"{np.shape(words)}; give {block.segments} 32-bit segments a row"
+            )
+        self._stale.add(memory)
+        self._write_blocks([block], np.asarray(words, dtype=np.uint32).reshape(-1))
+
+    def inject_many(self, faults: Sequence[Fault]) -> None:
+        """All faults are injected, as `inject` would one after another, in as few accesses as the target needs."""
+        self._inject(hits_of(faults, self._manifest))
+
+    def restore_many(self, faults: Sequence[Fault]) -> None:
+        """The rows that the faults hit are golden again, all of their bits."""
+        self._restore(hits_of(faults, self._manifest))
+
+    def outcomes(self, images: npt.NDArray[Any], trials: Sequence[Trial]) -> Iterator[Outcome]:
+        for faults in trials:
+            started = time.perf_counter()
+            outputs = self._under(images, hits_of(faults, self._manifest))
+            yield Outcome(outputs, "full", time.perf_counter() - started)
+
+    def differing(self, golden: Mapping[str, npt.NDArray[np.uint32]]) -> Iterator[tuple[str, int]]:
+        for memory in self._manifest.memories:
+            block = block_of(self._manifest, memory.name)
+            places = self._differing_words([block], golden[memory.name].reshape(-1))
+            for row in np.unique(places // block.segments).tolist():
+                yield memory.name, row
+
+    def _under(self, images: npt.NDArray[Any], hits: Sequence[Hit]) -> npt.NDArray[Any]:
+        """The outputs under the faults; the rows hit are golden again, whatever happens."""
+        try:
+            self._inject(hits)
+            return np.asarray(self.infer(images))
+        finally:
+            self._restore(hits)
+
+    def _inject(self, hits: Sequence[Hit]) -> None:
+        if hits:
+            self._stale.update(hit.block.memory.name for hit in hits)
+            flips = np.concatenate([hit.flips.reshape(-1) for hit in hits])
+            clears = np.concatenate([hit.clears.reshape(-1) for hit in hits])
+            self._flip_blocks([hit.block for hit in hits], flips, clears)
+
+    def _restore(self, hits: Sequence[Hit]) -> None:
+        if hits:
+            blocks = [hit.block for hit in hits]
+            self._stale.update(block.memory.name for block in blocks)
+            self._write_blocks(blocks, self._golden_words(blocks))
+
+    def _golden_words(self, blocks: Sequence[Block]) -> Words:
+        """What the blocks hold without faults."""
+        images = [self._images.golden_image(block.memory.name)[block.rows] for block in blocks]
+        return np.concatenate([image.reshape(-1) for image in images])
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """(corrected, detected) by memory: reads of rows whose redundancy disagreed, and of rows known to be wrong.
