@@ -22,7 +22,7 @@ from bitward.campaign.plan import digest
 from bitward.campaign.prefix import Prefix
 from bitward.campaign.recorded import recorded_trials
 from bitward.campaign.session import Trials
-from bitward.errors import BoardError, ConfigError, ManifestError, StoreError, ToolError
+from bitward.errors import BoardError, ConfigError, LostBoardError, ManifestError, StoreError, ToolError
 from bitward.faults import Ber, Burst, Exact, Fault, Replay, Uniform, faults_sha256
 from bitward.manifest import Io, StreamTensor
 from bitward.statistics import Stopping
@@ -208,6 +208,24 @@ def test_a_target_that_is_another_one_after_a_failure_is_refused(tmp_path, monke
     sentence = r"^target toy must compute after a failed trial what it did before, got other outputs without faults: "
     with pytest.raises(BoardError, match=sentence):
         run(tmp_path, campaign(), partial(Drifting, broken="stumbles"))
+
+
+class Lost(ToyTarget):
+    def infer(self, images):
+        if self.is_down:
+            raise LostBoardError("the board must be golden again within 60 s, got nothing: set it aside")
+        return super().infer(images)
+
+
+def test_a_lost_board_is_no_trial_s_outcome_and_another_goes_on(tmp_path):
+    _, right = run(tmp_path / "right", campaign())
+    with pytest.raises(LostBoardError, match=r"^the board must be golden again within 60 s, got nothing: set it aside"):
+        run(tmp_path / "lost", campaign(), partial(Lost, broken="stumbles"))
+    kept = list(TrialStore.load(tmp_path / "lost").trials())
+    assert {trial.status for trial in kept} <= {"done"} and len(kept) < len(FAULTS)
+    result, table = run(tmp_path / "lost", campaign())
+    assert result.failed == 0 and len(table) == len(FAULTS)
+    assert verdicts_sha256(table) == verdicts_sha256(right)
 
 
 # ---- stopping --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
     ├── ManifestError    a manifest, or a place in one, is wrong
     ├── ToolError        an external tool is missing or failed
     ├── BoardError       a board, its overlay or a bus access failed
+    │   └── LostBoardError   it does not come back: nothing more can be asked of it
     ├── StoreError       a campaign store is damaged or belongs to something else
     │   └── OtherCampaignError   it holds another campaign, whole
     └── OutputError      a file could not be written
@@ -47,6 +48,10 @@ class ToolError(BitwardError):
 
 class BoardError(BitwardError):
     """A board, its overlay or a bus access failed."""
+
+
+class LostBoardError(BoardError):
+    """A board does not come back, so what it was asked says nothing of a fault: it is set aside."""
 
 
 class StoreError(BitwardError):

@@ -18,13 +18,13 @@ from small_design import DEPTH, ELEMENTS, Broken, SmallDesign, make_small_build
 
 from bitward import tools
 from bitward.engine.images import load_images
-from bitward.errors import BoardError, ManifestError
+from bitward.errors import BoardError, LostBoardError, ManifestError
 from bitward.faults import Fault, Faults, single_bit_stratified
 from bitward.manifest import Manifest
 from bitward.targets import board as board_module
 from bitward.targets._blocks import hits_of
 from bitward.targets._handoff import read_handoff
-from bitward.targets.board import BoardTarget, LostBoardError
+from bitward.targets.board import BoardTarget
 from bitward.words import beat_of
 
 IMAGES = np.arange(3 * ELEMENTS).reshape(3, ELEMENTS)

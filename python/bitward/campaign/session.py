@@ -18,7 +18,7 @@ from bitward.campaign.deadline import DeadlineError, deadline
 from bitward.campaign.judge import Judge, Planned
 from bitward.campaign.plan import Campaign, digest
 from bitward.campaign.trial import Status, Trial
-from bitward.errors import BitwardError, BoardError, ToolError
+from bitward.errors import BitwardError, BoardError, LostBoardError, ToolError
 from bitward.targets import Outcome, Target
 from bitward.words import beat_of
 
@@ -144,6 +144,8 @@ class Session:
         try:
             with deadline(self._campaign.timeout_s):
                 outcome = next(outcomes, None)
+        except LostBoardError:
+            raise  # no trial's outcome: the campaign ends here, and goes on with another board
         except BY_FAULT as error:
             return error
         if outcome is None:

@@ -22,7 +22,7 @@ from bitward_runtime.server import Server
 from bitward_virtual.board import VirtualBoard
 from bitward_virtual.emulate import overlay_of, virtual_board
 
-from bitward.errors import BoardError, ConfigError
+from bitward.errors import BoardError, ConfigError, LostBoardError
 from bitward.faults import Trial
 from bitward.targets import Outcome
 from bitward.targets._axi import AxiTarget
@@ -34,10 +34,6 @@ log = logging.getLogger(__name__)
 REVIVED_WITHIN_S = 60.0  # in which a server that was lost must be there again
 TRY_AGAIN_S = 1.0
 RETRIES_IN_A_ROW = 3  # trials that succeeded only at the second attempt; then the board is set aside
-
-
-class LostBoardError(BoardError):
-    """The board cannot be brought back, or needs too many attempts: no trial's verdict, the board is set aside."""
 
 
 class BoardTarget(AxiTarget):
