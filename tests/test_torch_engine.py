@@ -11,11 +11,12 @@ import torch
 import torch_networks
 from torch import nn
 
-from bitward.engine.pytorch import TorchEngine, as_float32, as_format, as_integers, frozen
+from bitward.engine.pytorch import TorchEngine, as_float32, as_format, as_integers, frozen, walk
 from bitward.engine.pytorch import engine as engine_module
 from bitward.engine.pytorch.layers import Convolution
 from bitward.engine.pytorch.program import trace
 from bitward.engine.pytorch.rules import Add
+from bitward.engine.pytorch.verdicts import CRITICAL, UNKNOWN
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault
 from bitward.formats import BFloat16, Fixed, Float16
@@ -24,6 +25,7 @@ from bitward.schemes import Tmr
 from bitward.targets.torch import TorchTarget
 
 IMAGES = torch_networks.images().numpy()
+BRIGHT = 8 * IMAGES
 FORMATS = {
     "float32": as_float32,
     "float16": as_format(Float16()),
@@ -47,11 +49,11 @@ def singles(engine: TorchEngine, count: int, seed: int = 0) -> list[tuple[Fault,
     return [(Fault(m.name, int(random.integers(m.depth)), int(random.integers(m.width))),) for m in chosen]
 
 
-def naive(engine: TorchEngine, trials: list[tuple[Fault, ...]]) -> list[np.ndarray]:
+def naive(engine: TorchEngine, trials: list[tuple[Fault, ...]], images: np.ndarray = IMAGES) -> list[np.ndarray]:
     found = []
     for faults in trials:
         engine.inject(faults)
-        found.append(engine.infer(IMAGES))
+        found.append(engine.infer(images))
         engine.restore()
     return found
 
@@ -202,6 +204,35 @@ def test_a_wrong_rule_is_found(monkeypatch, rule, method):
     trials = singles(engine, 100)
     pairs = zip(engine.outcomes(IMAGES, trials), naive(engine, trials), strict=True)
     assert any(not np.array_equal(decisions(outputs), decisions(expected)) for (outputs, _, _), expected in pairs)
+
+
+def overflowing() -> tuple[TorchEngine, list[tuple[Fault, ...]]]:
+    """Flipped exponents make numbers overflow in their convolution, though not behind batch norm that scales down."""
+    network = torch_networks.calibrated("chain")
+    network[1].weight.data *= 1e-3
+    engine = TorchEngine(network)
+    return engine, [(Fault("0.weight", word, 30),) for word in range(0, 162, 3)]
+
+
+def test_numbers_overflow_where_those_of_the_network_do():
+    engine, trials = overflowing()
+    several = [(fault, Fault("4.weight", 5, 30), *(Fault("4.bias", 0, bit) for bit in range(8))) for (fault,) in trials]
+    trials += several[::9]
+    expected = naive(engine, trials, BRIGHT)
+    assert sum(not np.isfinite(each).all() for each in expected) > 20
+    found = [outputs for outputs, _, _ in engine.outcomes(BRIGHT, trials)]
+    for faults, one, other in zip(trials, found, expected, strict=True):
+        assert np.array_equal(decisions(one), decisions(other)), faults
+    golden = decisions(engine.infer(BRIGHT))
+    for verdict, faults, other in zip(engine.verdicts(BRIGHT, trials), trials, expected, strict=True):
+        assert verdict == UNKNOWN or (verdict == CRITICAL) == (decisions(other) != golden).any(), faults
+
+
+def test_without_the_watch_they_do_not(monkeypatch):
+    monkeypatch.setattr(walk, "OVERFLOW", np.inf)
+    engine, trials = overflowing()
+    pairs = zip(engine.outcomes(BRIGHT, trials), naive(engine, trials, BRIGHT), strict=True)
+    assert any(not np.array_equal(decisions(outputs), decisions(other)) for (outputs, _, _), other in pairs)
 
 
 def test_a_screen_leaves_out_what_changes_no_decision():

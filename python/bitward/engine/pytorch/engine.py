@@ -38,6 +38,7 @@ GOLDEN_BYTES = 3 << 29  # of golden values that are kept (1.5 GiB)
 PATHS = ("masked", "delta", "suffix", "again")  # how trials are computed, from the quickest on
 
 IMAGES = 64  # that go through the whole network together
+HUGE = 2.0**64  # a parameter beyond may let numbers overflow
 FEW = 8  # faults of a trial that may come to one changed value
 
 Trial = Sequence[Fault]
@@ -49,12 +50,14 @@ class _Answers(Sink):
     def __init__(self, golden: Golden, trials: int) -> None:
         self.outputs = golden.outputs.expand(trials, *golden.outputs.shape).clone()
         self.path = ["masked"] * trials
-        self.near: dict[int, list[int]] = {}  # by trial: images whose decision is close
+        self.near: dict[int, list[int]] = {}  # by trial: images that the network itself must decide
 
     def put(self, rows: Rows, outputs: Tensor) -> None:
         self.outputs[rows.trial, rows.image] = outputs
-        near = is_close(outputs)
-        for trial, image in zip(rows.trial[near].tolist(), rows.image[near].tolist(), strict=True):
+        self.doubt(rows.of(torch.nonzero(is_close(outputs))[:, 0]))
+
+    def doubt(self, rows: Rows) -> None:
+        for trial, image in zip(rows.trial.tolist(), rows.image.tolist(), strict=True):
             self.near.setdefault(trial, []).append(image)
 
 
@@ -163,17 +166,18 @@ class TorchEngine:
                 groups.add(number, *hits[0])
         changed = Changed(part.golden)
         walk = Walk(part.route, part.golden, changed)
-        for index, numbers, change in self._entries(part.golden, groups):
+        for index, numbers, change, is_huge in self._entries(part.golden, groups):
             if change is None:
                 continue
             name = self.program.steps[index].name
             taken = part.screen.taken(name, change, len(numbers))
             wild = [self._is_wild(single[number][0][1], trials[number][0]) for number in numbers]
             rows = self._rows(part.golden, numbers, {name: change})
-            run_threatened(walk, changed, index, rows, taken, torch.tensor(wild, device=self.device))
+            run_threatened(walk, changed, index, rows, taken, torch.tensor(wild, device=self.device), is_huge)
             found[numbers] = HARMLESS
         found[list(changed.close)] = UNKNOWN
         found[list(changed.trials)] = CRITICAL
+        found[list(changed.doubtful)] = UNKNOWN
         return found
 
     def _is_wild(self, hit: Hit, fault: Fault) -> bool:
@@ -236,12 +240,13 @@ class TorchEngine:
                 groups.add(number, *hits[0])
             elif hits is None or hits:
                 self._whole(walk, answers, number, faults)
-        for index, numbers, change in self._entries(golden, groups):
+        for index, numbers, change, is_huge in self._entries(golden, groups):
             if change is None:
                 for number in numbers:
                     self._whole(walk, answers, number, trials[number])
                 continue
-            differing = walk.send(index, self._rows(golden, numbers, {self.program.steps[index].name: change}))
+            rows = self._rows(golden, numbers, {self.program.steps[index].name: change})
+            differing = walk.send(index, rows, is_huge)
             for number in differing.tolist():
                 answers.path[number] = "delta"
         for number, images in answers.near.items():
@@ -294,9 +299,12 @@ class TorchEngine:
                 found[number] = [(step, Hit(role, word, golden, value)) for step in steps if value != golden]
         return found
 
-    def _entries(self, golden: Golden, groups: _Groups) -> Iterator[tuple[int, list[int], Change | None]]:
-        """(step, trials, what they change of its output), in batches that fit; None where more than one channel is."""
-        for (index, _), found in groups.members.items():
+    def _entries(self, golden: Golden, groups: _Groups) -> Iterator[tuple[int, list[int], Change | None, bool]]:
+        """(step, trials, what they change of its output, is a value huge?), in batches that fit.
+
+        None where a whole channel is not all that changes.
+        """
+        for (index, _, is_huge), found in groups.members.items():
             members = sorted(found, key=lambda member: member[1].index)  # those of a channel stand together
             step = self.program.steps[index]
             output = golden.value(step.name)
@@ -306,15 +314,16 @@ class TorchEngine:
             for start in range(0, len(members), at_once):
                 part = members[start : start + at_once]
                 change = step.rule.enter(inputs, output, [hit for _, hit in part])
-                yield index, [number for number, _ in part], change
+                yield index, [number for number, _ in part], change, is_huge
 
     def _whole(self, walk: Walk, answers: _Answers, number: int, faults: Trial) -> None:
         """A trial computed whole up to the last of the steps that its faults hit."""
         changed: dict[str, Tensor] = {}
         with self._hit(faults):
             stored = [self._stored[name] for name in by_memory(faults)]
-            hit = {step for each in stored if len(each.changes()[0])
-                   for step in self.program.index_of(each.memory.layer)}  # fmt: skip
+            values = [(each.memory.layer, each.changes()[2]) for each in stored]
+            hit = {step for layer, now in values if len(now) for step in self.program.index_of(layer)}
+            is_huge = any(not (np.abs(now) <= HUGE).all() for _, now in values)
             if not hit:
                 return
             for index in range(min(hit), max(hit) + 1):
@@ -324,7 +333,7 @@ class TorchEngine:
                     changed[step.name] = step.rule.run(*inputs)
         last_use = walk.route.last_use
         changes = {name: Change(value) for name, value in changed.items() if last_use[name] > max(hit)}
-        if len(walk.send(max(hit), self._rows(walk.golden, [number], changes))):
+        if len(walk.send(max(hit), self._rows(walk.golden, [number], changes), is_huge)):
             answers.path[number] = "suffix"
 
     def _rows(self, golden: Golden, numbers: list[int], changes: dict[str, Change]) -> Rows:
@@ -334,10 +343,10 @@ class TorchEngine:
 
 
 class _Groups:
-    """Trials of one fault, by the step and the role that it hits."""
+    """Trials of one fault, by the step and the role that it hits, huge values apart."""
 
     def __init__(self) -> None:
-        self.members: dict[tuple[int, Role], list[tuple[int, Hit]]] = {}
+        self.members: dict[tuple[int, Role, bool], list[tuple[int, Hit]]] = {}
 
     def add(self, number: int, index: int, hit: Hit) -> None:
-        self.members.setdefault((index, hit.role), []).append((number, hit))
+        self.members.setdefault((index, hit.role, abs(hit.value) > HUGE), []).append((number, hit))

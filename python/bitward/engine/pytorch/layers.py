@@ -95,6 +95,7 @@ class Convolution(Rule):
         weight, bias = self.module.weight.detach(), self.module.bias
         if self.norm is not None:
             self._factor, offset = self.norm.line()
+            self.least_factor = min(1.0, float(self._factor.abs().min()))
             weight = weight * self._factor.view(-1, *[1] * (weight.ndim - 1))
             bias = offset if bias is None else torch.addcmul(offset, bias.detach(), self._factor)
         self._golden = weight if self.is_dense else weight.contiguous(memory_format=torch.channels_last)

@@ -23,6 +23,7 @@ class Rule:
 
     is_continuous = False  # do small changes of the inputs make small changes of the output?
     makes_own_tensor = False  # is the output of `follow` never a view of another tensor?
+    least_factor = 1.0  # by which the output is at least as large as any value on the way to it
 
     @abstractmethod
     def run(self, *inputs: Tensor) -> Tensor:

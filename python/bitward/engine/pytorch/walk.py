@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, whole
+from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, largest, whole
 from bitward.engine.pytorch.golden import Golden
 from bitward.engine.pytorch.layers import Convolution, TransposedConvolution
 from bitward.engine.pytorch.program import Program, Step
 from bitward.engine.pytorch.rules import Add, Channelwise
 
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
+OVERFLOW = 2.0**124  # sums beyond may overflow in some order of their terms: a sixteenth of the largest number
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
 
 
@@ -40,6 +41,10 @@ class Sink:
     @abstractmethod
     def put(self, rows: Rows, outputs: Tensor) -> None:
         """The rows' outputs are `outputs`, (rows, ...)."""
+
+    @abstractmethod
+    def doubt(self, rows: Rows) -> None:
+        """Whatever comes of these rows: the network itself may overflow where the program does not."""
 
 
 class Route:
@@ -99,12 +104,18 @@ class Walk:
     def __init__(self, route: Route, golden: Golden, sink: Sink) -> None:
         self.route, self.golden, self.sink = route, golden, sink
         self._steps = route.program.steps
+        self._is_watched = False
 
-    def send(self, index: int, rows: Rows) -> Tensor:
-        """The rows, changed up to step `index`, are through; the trials of which any differed there, ascending."""
+    def send(self, index: int, rows: Rows, is_watched: bool = False) -> Tensor:
+        """The rows, changed up to step `index`, are through; the trials of which any differed there, ascending.
+
+        With `is_watched` the sink hears of rows whose values come near the end of what single precision holds.
+        """
         rows = self._differing(rows)
         if not len(rows.trial):
             return rows.trial
+        self._is_watched = is_watched
+        self._watch(index, rows)
         at_once = self.route.at_once(index, any(change.channel is not None for change in rows.changes.values()))
         for start in range(0, len(rows.trial), at_once):
             self._through(index + 1, rows.of(slice(start, start + at_once)))
@@ -155,7 +166,16 @@ class Walk:
         """The rows are through this step; what nobody takes any more is gone."""
         step = self._steps[index]
         rows.changes[step.name] = self._follow(index, step, rows)
+        self._watch(index, rows)
         rows.changes = {name: c for name, c in rows.changes.items() if self.route.last_use[name] > index}
+
+    def _watch(self, index: int, rows: Rows) -> None:
+        step = self._steps[index]
+        if self._is_watched and step.name in rows.changes:
+            limit = OVERFLOW * step.rule.least_factor
+            over = ~(largest(rows.changes[step.name].values) <= limit)
+            if bool(over.any()):
+                self.sink.doubt(rows.of(torch.nonzero(over)[:, 0]))
 
     def _follow(self, index: int, step: Step, rows: Rows) -> Change:
         changes = [rows.changes.get(name) for name in step.inputs]
