@@ -230,6 +230,7 @@ def test_numbers_overflow_where_those_of_the_network_do():
 
 def test_without_the_watch_they_do_not(monkeypatch):
     monkeypatch.setattr(walk, "OVERFLOW", np.inf)
+    monkeypatch.setattr(walk, "ONE_TERM", np.inf)
     engine, trials = overflowing()
     pairs = zip(engine.outcomes(BRIGHT, trials), naive(engine, trials, BRIGHT), strict=True)
     assert any(not np.array_equal(decisions(outputs), decisions(other)) for (outputs, _, _), other in pairs)

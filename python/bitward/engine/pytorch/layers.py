@@ -95,7 +95,6 @@ class Convolution(Rule):
         weight, bias = self.module.weight.detach(), self.module.bias
         if self.norm is not None:
             self._factor, offset = self.norm.line()
-            self.least_factor = min(1.0, float(self._factor.abs().min()))
             weight = weight * self._factor.view(-1, *[1] * (weight.ndim - 1))
             bias = offset if bias is None else torch.addcmul(offset, bias.detach(), self._factor)
         self._golden = weight if self.is_dense else weight.contiguous(memory_format=torch.channels_last)
@@ -103,6 +102,12 @@ class Convolution(Rule):
         if not self.is_dense and self.groups == 1:
             inputs, outputs = weight.shape[1], len(weight)
             self._by_input = weight.permute(1, 2, 3, 0).reshape(inputs, -1, outputs).contiguous()
+
+    def unscaled(self, change: Change) -> Tensor:
+        if self._factor is None:
+            return change.values
+        factor = self._factor[None] if change.channel is None else self._factor[change.channel][:, None]
+        return change.values / factor.reshape(*factor.shape, *[1] * (change.values.ndim - 2))
 
     def run_golden(self, *inputs: Tensor) -> Tensor:
         if self.is_dense:

@@ -23,7 +23,6 @@ class Rule:
 
     is_continuous = False  # do small changes of the inputs make small changes of the output?
     makes_own_tensor = False  # is the output of `follow` never a view of another tensor?
-    least_factor = 1.0  # by which the output is at least as large as any value on the way to it
 
     @abstractmethod
     def run(self, *inputs: Tensor) -> Tensor:
@@ -47,6 +46,10 @@ class Rule:
     def follow(self, arrival: Arrival) -> Change | None:
         """What changes of the inputs make of the output; None where it must be computed as a whole."""
         return None
+
+    def unscaled(self, change: Change) -> Tensor:
+        """The sums that the network computes on its way to a change of the output, but for offsets."""
+        return change.values
 
 
 class Whole(Rule):

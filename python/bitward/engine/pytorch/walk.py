@@ -18,7 +18,8 @@ from bitward.engine.pytorch.program import Program, Step
 from bitward.engine.pytorch.rules import Add, Channelwise
 
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
-OVERFLOW = 2.0**124  # sums beyond may overflow in some order of their terms: a sixteenth of the largest number
+OVERFLOW = 2.0**126  # sums beyond may overflow in some order of their terms: a quarter of the largest number
+ONE_TERM = 0.98 * 2.0**128  # the same for sums in which one term is huge: little less than the largest number
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
 
 
@@ -115,7 +116,7 @@ class Walk:
         if not len(rows.trial):
             return rows.trial
         self._is_watched = is_watched
-        self._watch(index, rows)
+        self._watch(index, rows, ONE_TERM)
         at_once = self.route.at_once(index, any(change.channel is not None for change in rows.changes.values()))
         for start in range(0, len(rows.trial), at_once):
             self._through(index + 1, rows.of(slice(start, start + at_once)))
@@ -166,14 +167,15 @@ class Walk:
         """The rows are through this step; what nobody takes any more is gone."""
         step = self._steps[index]
         rows.changes[step.name] = self._follow(index, step, rows)
-        self._watch(index, rows)
+        self._watch(index, rows, OVERFLOW)
         rows.changes = {name: c for name, c in rows.changes.items() if self.route.last_use[name] > index}
 
-    def _watch(self, index: int, rows: Rows) -> None:
+    def _watch(self, index: int, rows: Rows, limit: float) -> None:
+        """The sink has heard of rows of which some number behind this step's sums is beyond the limit."""
         step = self._steps[index]
-        if self._is_watched and step.name in rows.changes:
-            limit = OVERFLOW * step.rule.least_factor
-            over = ~(largest(rows.changes[step.name].values) <= limit)
+        change = rows.changes.get(step.name)
+        if self._is_watched and change is not None:
+            over = ~(largest(step.rule.unscaled(change)) <= limit)
             if bool(over.any()):
                 self.sink.doubt(rows.of(torch.nonzero(over)[:, 0]))
 
