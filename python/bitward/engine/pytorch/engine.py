@@ -123,8 +123,8 @@ class TorchEngine:
         """(outputs, path, seconds) of each trial, by itself, from golden memories, in order.
 
         The path says how it was computed: "delta", one channel followed as far as it goes; "suffix", whole from the
-        first step that is hit; "masked", what is hit gives what it did, but for rounding; "again", as "delta" or "suffix", but images
-        whose decision was close by the whole network.
+        first step that is hit; "masked", what is hit gives what it did, but for rounding; "again", as "delta" or
+        "suffix", but images whose decision was close, or whose numbers may overflow, by the whole network.
         """
         self._check_golden()
         start = time.perf_counter()
