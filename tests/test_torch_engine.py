@@ -11,11 +11,12 @@ import torch
 import torch_networks
 from torch import nn
 
-from bitward.engine.pytorch import TorchEngine, as_float32, as_format, as_integers, frozen, walk
+from bitward.engine.pytorch import TorchEngine, as_affine, as_float32, as_format, as_integers, frozen, walk
 from bitward.engine.pytorch import engine as engine_module
 from bitward.engine.pytorch.layers import Convolution
 from bitward.engine.pytorch.program import trace
 from bitward.engine.pytorch.rules import Add
+from bitward.engine.pytorch.storage import tensors_of
 from bitward.engine.pytorch.verdicts import CRITICAL, UNKNOWN
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault
@@ -32,6 +33,8 @@ FORMATS = {
     "bfloat16": as_format(BFloat16()),
     "fixed": as_format(Fixed(8, 6)),
     "int8": as_integers(8, per_channel=True),
+    "affine4": as_affine(4),
+    "affine3-msb": as_affine(3, per_channel=True, scheme=lambda bits: Tmr(bits, 1), roles=("weight", "bias")),
     "int4-msb": as_integers(4, scheme=lambda bits: Tmr(bits, 1)),
     "float16-tmr": as_format(Float16(), lambda bits: Tmr(bits, bits), roles=("weight",)),
 }
@@ -315,3 +318,32 @@ def test_tracing_leaves_the_network_as_it_computes():
     expected = copy.deepcopy(network)(images)
     trace(network)
     assert torch.equal(network(images), expected)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_affine_words_follow_equations_1_to_5_of_fortune(bits: int, per_channel: bool) -> None:
+    network = torch_networks.calibrated("chain")
+    before = {
+        name: tensor.detach().double().numpy().copy()
+        for name, _, role, tensor in tensors_of(network)
+        if role == "weight"
+    }
+    engine = TorchEngine(network, as_affine(bits, per_channel))
+    for memory in engine.manifest.memories:
+        for channel, x in enumerate(before[memory.name] if per_channel else [before[memory.name]]):
+            low, high = x.min(), x.max()  # (1), (2)
+            s = (high - low) / (2**bits - 1)  # (3)
+            q = np.rint(x / s - low / s)  # (4), (5)
+            words = engine.images()[memory.name][:, 0].reshape(before[memory.name].shape)
+            assert np.array_equal(words[channel] if per_channel else words, q)
+            held = engine.stored(memory.name).tensor.numpy()
+            assert np.allclose(held[channel] if per_channel else held, (q + low / s) * s, atol=1e-6)
+
+
+def test_affine_takes_a_tensor_of_one_value() -> None:
+    network = nn.Sequential(nn.Linear(3, 2, bias=False))
+    nn.init.constant_(network[0].weight, 0.25)
+    engine = TorchEngine(network, as_affine(3))
+    assert engine.images()["0.weight"].max() == 0
+    assert engine.stored("0.weight").tensor.tolist() == [[0.25] * 3] * 2

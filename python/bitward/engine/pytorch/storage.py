@@ -17,7 +17,7 @@ from torch import nn
 
 from bitward.errors import ConfigError, ManifestError
 from bitward.faults import Fault, Faults
-from bitward.formats import Float32, Format, Int
+from bitward.formats import Float32, Format, Int, UInt
 from bitward.manifest import Manifest, Memory
 from bitward.memory import Role
 from bitward.schemes import Plain, Scheme
@@ -31,11 +31,14 @@ NORM_ROLES: dict[str, Role] = {"weight": "gamma", "bias": "beta", "running_mean"
 
 @dataclass(frozen=True)
 class Storage:
-    """How a tensor is stored: `format` of a value times `scale` (broadcast over the tensor), under `scheme`."""
+    """How a tensor is stored: words of `format`, under `scheme`; a word's value is what the format says of it, times
+    `scale`, plus `offset` (both broadcast over the tensor).
+    """
 
     format: Format
     scheme: Scheme
     scale: npt.NDArray[np.float64] | None = None
+    offset: npt.NDArray[np.float64] | None = None
 
 
 Choose = Callable[[str, Role, torch.Tensor], "Storage | None"]
@@ -73,14 +76,37 @@ def as_integers(bits: int, per_channel: bool = False, scheme: Callable[[int], Sc
     return choose
 
 
+def as_affine(
+    bits: int, per_channel: bool = False, scheme: Callable[[int], Scheme] = Plain, roles: Sequence[Role] = ("weight",)
+) -> Choose:
+    """Parameters of those roles as unsigned integers of `bits` bits: 0 is the least value, 2^bits - 1 the largest.
+
+    By tensor, or by output channel; biases always by tensor. Equations 1 to 5 of FORTUNE: the zero point need be no
+    integer, so the least value is kept as it is. A tensor of one value alone has scale 1. The others are in single
+    precision and no memories.
+    """
+
+    def choose(name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
+        if role not in roles:
+            return None
+        values = tensor.detach().double()
+        axes = tuple(range(1, values.ndim)) if per_channel and values.ndim > 1 else tuple(range(values.ndim))
+        least, most = values.amin(dim=axes, keepdim=True), values.amax(dim=axes, keepdim=True)
+        scale = (most - least) / (2**bits - 1)
+        scale = torch.where(scale > torch.finfo(torch.float32).tiny, scale, torch.ones_like(scale))
+        return Storage(UInt(bits), scheme(bits), scale.cpu().numpy(), least.cpu().numpy())
+
+    return choose
+
+
 class StoredTensor:
     """One memory of a network, and the tensor that holds what is read from it."""
 
-    def __init__(self, memory: Memory, tensor: torch.Tensor, scale: npt.NDArray[np.float64] | None) -> None:
-        """The tensor holds the nearest values that the format has."""
+    def __init__(self, memory: Memory, tensor: torch.Tensor, storage: Storage) -> None:
+        """The tensor holds the nearest values that the storage has."""
         self.memory, self.tensor = memory, tensor
         self._flat = tensor.detach().view(-1)
-        self._scale = None if scale is None else np.ascontiguousarray(np.broadcast_to(scale, memory.shape)).reshape(-1)
+        self._scale, self._offset = (_spread(each, memory.shape) for each in (storage.scale, storage.offset))
         self._bits: dict[int, npt.NDArray[np.uint8]] = {}  # stored bits of the words that were written, by word
         self._golden: dict[int, float] = {}  # of the same words: what the tensor held
         if not isinstance(memory.format, Float32):
@@ -168,11 +194,13 @@ class StoredTensor:
         return np.asarray(values)
 
     def _plain(self, values: npt.NDArray[np.float64], words: Indices) -> Words:
+        values = values if self._offset is None else values - self._offset[words]
         return self.memory.format.encode(values if self._scale is None else values / self._scale[words])
 
     def _values(self, plain: Words, words: Indices) -> npt.NDArray[np.float32]:
         values = self.memory.format.decode(plain)
-        return np.asarray(values if self._scale is None else values * self._scale[words], dtype=np.float32)
+        values = values if self._scale is None else values * self._scale[words]
+        return np.asarray(values if self._offset is None else values + self._offset[words], dtype=np.float32)
 
     def _stored(self, words: Indices) -> npt.NDArray[np.uint8]:
         """Golden stored bits, shape (words, width)."""
@@ -193,6 +221,11 @@ class StoredTensor:
         self._bits.update(zip(words.tolist(), stored, strict=True))
         values = self._values(self.memory.scheme.decode(from_bits(stored)), words)
         self._flat[at] = torch.from_numpy(values).to(self._flat.device)
+
+
+def _spread(values: npt.NDArray[np.float64] | None, shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+    """By parameter, in C order."""
+    return None if values is None else np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(-1)
 
 
 def tensors_of(network: nn.Module) -> Iterator[tuple[str, str, Role, torch.Tensor]]:
@@ -232,7 +265,7 @@ def store(
             raise ConfigError(
                 f"tensor {name} must be contiguous and of float32 to be a memory, got {tensor.dtype}: convert it"
             )
-        found.append(StoredTensor(memory, tensor, storage.scale))
+        found.append(StoredTensor(memory, tensor, storage))
     if not found:
         raise ConfigError("a network must have a tensor that is a memory, got none: choose formats for its roles")
     return Manifest(design, 0, "none", 0.0, tuple(each.memory for each in found)), found
