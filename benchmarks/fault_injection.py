@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from bitward.classic import find_classic
 from bitward.datasets import load_dataset
 from bitward.engine.pytorch import TorchEngine, as_float32, as_integers
 from bitward.engine.pytorch.verdicts import CRITICAL, HARMLESS, UNKNOWN
@@ -44,39 +45,17 @@ STEPS = {"small": 800, "resnet18": 250}
 AUDIT = 0.02  # of the trials that the screen leaves out, run exactly all the same
 
 
-class Block(nn.Module):
-    """ResNet's basic block."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Two convolutions beside a shortcut."""
-        main = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(main + self.shortcut(x))
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 in its usual form for CIFAR: 11.17 M weights."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-    width = 64
-    for number, outputs in enumerate((64, 128, 256, 512)):
-        layers += [Block(width, outputs, 1 if number == 0 else 2), Block(outputs, outputs, 1)]
-        width = outputs
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
 def small() -> nn.Module:
     """Three convolutions with batch norm and pooling, and a dense layer: 33,712 weights."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 10))
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 in its usual form for CIFAR: 11.17 M weights."""
+    return find_classic("resnet18").build(10, 3, 1.0)
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"small": small, "resnet18": resnet18}

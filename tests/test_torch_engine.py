@@ -14,10 +14,11 @@ from torch import nn
 from bitward.engine.pytorch import TorchEngine, as_affine, as_float32, as_format, as_integers, frozen, walk
 from bitward.engine.pytorch import engine as engine_module
 from bitward.engine.pytorch.layers import Convolution
-from bitward.engine.pytorch.program import trace
-from bitward.engine.pytorch.rules import Add
+from bitward.engine.pytorch.program import execute, trace
+from bitward.engine.pytorch.rules import Add, Flatten
+from bitward.engine.pytorch.simplify import simplified
 from bitward.engine.pytorch.storage import tensors_of
-from bitward.engine.pytorch.verdicts import CRITICAL, UNKNOWN
+from bitward.engine.pytorch.verdicts import CRITICAL, FIRST, HARMLESS, UNKNOWN
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault
 from bitward.formats import BFloat16, Fixed, Float16
@@ -347,3 +348,53 @@ def test_affine_takes_a_tensor_of_one_value() -> None:
     engine = TorchEngine(network, as_affine(3))
     assert engine.images()["0.weight"].max() == 0
     assert engine.stored("0.weight").tensor.tolist() == [[0.25] * 3] * 2
+
+
+def test_a_channel_that_its_activation_closes_threatens_nothing(monkeypatch):
+    """A huge weight that drives a channel below zero, where it was before: to first order behind the activation, 0."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    with torch.no_grad():
+        network[0].weight[0] = -(2.0**-90)
+        network[0].bias[0] = -50.0
+    engine = TorchEngine(network)
+    images = np.abs(IMAGES) + 0.1
+    exponent = (Fault("0.weight", 0, 30),)  # -2^38
+    assert np.array_equal(naive(engine, [exponent], images)[0], engine.infer(images))
+    sent = []
+    whole = walk.Walk.send
+    monkeypatch.setattr(
+        walk.Walk, "send", lambda self, i, rows, w=False: (sent.append(len(rows.trial)), whole(self, i, rows, w))[1]
+    )
+    assert engine.verdicts(images, [exponent]).tolist() == [HARMLESS]
+    wild = sum(sent)  # the few images that a wild value has run in any case
+    assert 0 < wild <= FIRST
+    engine.network[0].bias[0] = 50.0  # a channel that was open is closed by the same fault
+    assert TorchEngine(engine.network).verdicts(images, [exponent]).tolist() == [CRITICAL]
+
+
+@pytest.mark.parametrize("most", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["chain", "residual", "skip"])
+def test_idle_rows_change_nothing(monkeypatch, name, most):
+    """Rows that are kept although they do not differ leave outputs and paths as they are without them."""
+    trials = singles(engine_of(name, "int8"), 60)
+    monkeypatch.setattr(walk, "MOST", 1.0)
+    expected = list(engine_of(name, "int8").outcomes(IMAGES, trials))
+    monkeypatch.setattr(walk, "MOST", most)
+    found = list(engine_of(name, "int8").outcomes(IMAGES, trials))
+    assert [path for _, path, _ in found] == [path for _, path, _ in expected]
+    for (outputs, _, _), (others, _, _) in zip(found, expected, strict=True):
+        assert np.allclose(outputs, others, rtol=1e-4, atol=1e-5, equal_nan=True)
+        golden = (others == engine_of(name, "int8").infer(IMAGES)).all(axis=tuple(range(1, others.ndim)))
+        assert np.array_equal(outputs[golden], others[golden])
+
+
+def test_a_flatten_inside_a_dense_layer_gives_what_it_gave_before():
+    network = torch_networks.calibrated("chain")
+    program = simplified(trace(network))
+    (inside,) = (step for step in program.steps if isinstance(step.rule, Convolution) and step.rule.flattens)
+    assert not any(isinstance(step.rule, Flatten) for step in program.steps)
+    images = torch.from_numpy(IMAGES).contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(execute(program, images)[program.sink], network(images), rtol=1e-4, atol=1e-5)
+    assert inside.layers

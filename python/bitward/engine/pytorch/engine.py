@@ -156,7 +156,7 @@ class TorchEngine:
         found = np.full(len(trials), UNKNOWN, dtype=np.int8)
         if part.golden.outputs.ndim != 2:
             return found
-        part.screen = part.screen or Screen(self.program, part.golden)
+        part.screen = part.screen or Screen(self.program, part.golden, part.route.lane_ends())
         groups = _Groups()
         single = self._single(trials)
         for number, hits in single.items():
@@ -169,10 +169,11 @@ class TorchEngine:
         for index, numbers, change, is_huge in self._entries(part.golden, groups):
             if change is None:
                 continue
+            rows = self._rows(part.golden, numbers, {self.program.steps[index].name: change})
+            index = walk.along(index, rows, is_huge)
             name = self.program.steps[index].name
-            taken = part.screen.taken(name, change, len(numbers))
+            taken = part.screen.taken(name, rows.changes[name], len(numbers))
             wild = [self._is_wild(single[number][0][1], trials[number][0]) for number in numbers]
-            rows = self._rows(part.golden, numbers, {name: change})
             run_threatened(walk, changed, index, rows, taken, torch.tensor(wild, device=self.device), is_huge)
             found[numbers] = HARMLESS
         found[list(changed.close)] = UNKNOWN

@@ -71,6 +71,9 @@ class Norm(Rule):
         return Change(self._with(flat, rows).reshape(values.shape), channels.repeat_interleave(images))
 
 
+FEW_OUTPUTS = 32  # of a dense layer: the product is computed the other way round
+
+
 class Convolution(Rule):
     """A two-dimensional convolution, or a dense layer as one of single pixels; perhaps with the Norm behind it.
 
@@ -81,8 +84,9 @@ class Convolution(Rule):
     is_continuous = True
     makes_own_tensor = True
 
-    def __init__(self, module: Any, norm: Norm | None = None) -> None:
-        self.module, self.norm = module, norm
+    def __init__(self, module: Any, norm: Norm | None = None, flattens: bool = False) -> None:
+        """With `flattens` a dense layer takes the images that a Flatten would have given it flat."""
+        self.module, self.norm, self.flattens = module, norm, flattens
         self.is_dense = isinstance(module, nn.Linear)
         self.groups: int = 1 if self.is_dense else self.module.groups
         self._factor: Tensor | None = None
@@ -90,6 +94,7 @@ class Convolution(Rule):
         self._golden_bias: Tensor | None = self.module.bias
         self._scratch: Tensor | None = None
         self._by_input: Tensor = self.module.weight
+        self._by_place: Tensor | None = None
 
     def prepare(self) -> None:
         weight, bias = self.module.weight.detach(), self.module.bias
@@ -98,7 +103,7 @@ class Convolution(Rule):
             weight = weight * self._factor.view(-1, *[1] * (weight.ndim - 1))
             bias = offset if bias is None else torch.addcmul(offset, bias.detach(), self._factor)
         self._golden = weight if self.is_dense else weight.contiguous(memory_format=torch.channels_last)
-        self._golden_bias = bias
+        self._golden_bias, self._by_place = bias, None
         if not self.is_dense and self.groups == 1:
             inputs, outputs = weight.shape[1], len(weight)
             self._by_input = weight.permute(1, 2, 3, 0).reshape(inputs, -1, outputs).contiguous()
@@ -111,8 +116,20 @@ class Convolution(Rule):
 
     def run_golden(self, *inputs: Tensor) -> Tensor:
         if self.is_dense:
-            return F.linear(inputs[0], self._golden, self._golden_bias)
+            return self._dense(inputs[0])
         return self._convolve(inputs[0], self._golden, self._golden_bias, self.groups)
+
+    def _dense(self, values: Tensor) -> Tensor:
+        """The golden dense layer; of images it takes places in the order in which they lie in memory."""
+        weight, bias = self._golden, self._golden_bias
+        if self.flattens and values.ndim == 4:
+            if self._by_place is None:
+                of_images = weight.view(len(weight), *values.shape[1:])
+                self._by_place = of_images.permute(0, 2, 3, 1).reshape(weight.shape)
+            values, weight = values.permute(0, 2, 3, 1).reshape(len(values), -1), self._by_place
+        if len(weight) > FEW_OUTPUTS or bias is None:
+            return F.linear(values, weight, bias)
+        return torch.addmm(bias[:, None], weight, values.t()).t()
 
     def run(self, *inputs: Tensor) -> Tensor:
         output = self._run_alone(inputs[0])
@@ -120,8 +137,11 @@ class Convolution(Rule):
 
     def _run_alone(self, values: Tensor) -> Tensor:
         if self.is_dense:
-            return F.linear(values, self.module.weight, self.module.bias)
+            return F.linear(self._flat(values), self.module.weight, self.module.bias)
         return self._convolve(values, self.module.weight, self.module.bias, self.groups)
+
+    def _flat(self, values: Tensor) -> Tensor:
+        return values.flatten(1) if self.flattens else values
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
         module = self.module
@@ -159,12 +179,12 @@ class Convolution(Rule):
             return self._run_alone(taken)[:, channels]
         weight = self.module.weight.detach()[channels]
         bias = None if self.module.bias is None else self.module.bias.detach()[channels]
-        return F.linear(taken, weight, bias) if self.is_dense else self._convolve(taken, weight, bias, 1)
+        return F.linear(self._flat(taken), weight, bias) if self.is_dense else self._convolve(taken, weight, bias, 1)
 
     def _taps(self, taken: Tensor, place: Tensor, channels: Tensor) -> Tensor:
         """For each hit: the input that its weight is multiplied with, at every place of the output."""
         if self.is_dense:
-            return taken[:, place]
+            return self._flat(taken)[:, place]
         module = self.module
         height, width = module.kernel_size
         source = place // (height * width)
@@ -191,6 +211,7 @@ class Convolution(Rule):
         result = self._room(len(images), output)
         parts = _by_channel(change.channel)
         if self.is_dense:
+            difference = difference.flatten(1)
             each = difference.shape[1]
             for channel, rows in parts:
                 result[rows] = torch.mm(difference[rows], self._golden[:, channel * each : (channel + 1) * each].t())

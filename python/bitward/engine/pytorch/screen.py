@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A first-order look at single faults: how far each can move the decisions, by one backward pass for all of them.
 
-The margin of an image is its highest score less the second highest. What a fault changes of its own step's output is
-computed as it is; what that makes of the margin, by the margin's gradient there. That is no proof: a campaign that
-leaves such trials out runs a random share of them all the same, and counts what it finds (bitward.statistics).
+The margin of an image is its highest score less the second highest. What a fault changes is computed as it is for as
+long as it is one channel; what that makes of the margin, by the margin's gradient there. That is no proof: a campaign
+that leaves such trials out runs a random share of them all the same, and counts what it finds (bitward.statistics).
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -22,12 +23,12 @@ IMAGES = 32  # whose gradients are computed together
 
 
 class Screen:
-    """Gradients of the margins of some images, at every step that has parameters."""
+    """Gradients of the margins of some images, at some values of a program."""
 
-    def __init__(self, program: Program, golden: Golden) -> None:
-        """One forward and one backward pass."""
+    def __init__(self, program: Program, golden: Golden, names: Container[str]) -> None:
+        """One forward and one backward pass, for the values of these names."""
         self._golden = golden
-        parts = [_gradients(program, part) for part in golden.images.split(IMAGES)]
+        parts = [_gradients(program, part, names) for part in golden.images.split(IMAGES)]
         self.margins = torch.cat([margins for margins, _ in parts])
         self._gradients = {name: torch.cat([each[name] for _, each in parts]) for name in parts[0][1]}
 
@@ -49,14 +50,14 @@ class Screen:
         return torch.where(torch.isnan(moved), torch.inf, moved)
 
 
-def _gradients(program: Program, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """(margins, their gradients by name of the step with parameters) of some images."""
+def _gradients(program: Program, images: Tensor, names: Container[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """(margins, their gradients at the values of these names) of some images."""
     wanted: dict[str, Tensor] = {}
     with torch.inference_mode(False), torch.enable_grad():
         values: dict[str, Any] = {program.source: images.clone().requires_grad_(True)}
         for step in program.steps:
             values[step.name] = step.rule.run(*(values[name] for name in step.inputs))
-            if step.layers and values[step.name].requires_grad:
+            if step.name in names and values[step.name].requires_grad:
                 wanted[step.name] = values[step.name]
         first, second = values[program.sink].topk(2, dim=1).values.unbind(1)
         margins = first - second

@@ -5,35 +5,41 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, largest, whole
 from bitward.engine.pytorch.golden import Golden
-from bitward.engine.pytorch.layers import Convolution, TransposedConvolution
+from bitward.engine.pytorch.layers import Convolution, Norm, TransposedConvolution
 from bitward.engine.pytorch.program import Program, Step
 from bitward.engine.pytorch.rules import Add, Channelwise
 
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
 OVERFLOW = 2.0**126  # sums beyond may overflow in some order of their terms: a quarter of the largest number
 ONE_TERM = 0.98 * 2.0**128  # the same for sums in which one term is huge: little less than the largest number
+MOST = 0.9  # of some rows: where so many differ, the others stay too, as rows without gaps are quicker
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
 
 
 @dataclass
 class Rows:
-    """Pairs of a trial and an image, and what they change of golden values, by name."""
+    """Pairs of a trial and an image, and what they change of golden values, by name.
+
+    Those that are `idle` (rows,) change nothing and are there to leave no gap; None: none are.
+    """
 
     trial: Tensor
     image: Tensor
     changes: dict[str, Change]
+    idle: Tensor | None = None
 
     def of(self, kept: Tensor | slice) -> Rows:
         """These rows alone."""
-        return Rows(self.trial[kept], self.image[kept], {n: c.of(kept) for n, c in self.changes.items()})
+        changes = {name: change.of(kept) for name, change in self.changes.items()}
+        return Rows(self.trial[kept], self.image[kept], changes, None if self.idle is None else self.idle[kept])
 
 
 class Sink:
@@ -59,8 +65,23 @@ class Route:
         weighted = (Convolution, TransposedConvolution)
         self.looks = {index: Look() for index, step in enumerate(program.steps) if isinstance(step.rule, weighted)}
         self._rules = {step.name: step.rule for step in program.steps}
+        self.lanes = {index: tuple(self._lane(index)) for index, step in enumerate(program.steps) if step.layers}
         self.is_spent = [tuple(self._is_spent(step, index, name) for name in step.inputs)
                          for index, step in enumerate(program.steps)]  # fmt: skip
+
+    def lane_ends(self) -> set[str]:
+        """The values at which the channels end that faults in parameters change."""
+        return {self.program.steps[lane[-1] if lane else index].name for index, lane in self.lanes.items()}
+
+    def _lane(self, index: int) -> Iterator[int]:
+        """The steps behind this one that leave a change of one channel one, up to the first that does not."""
+        name = self.program.steps[index].name
+        while len(takers := self.program.takers(name)) == 1 and takers[0] != "user":
+            index = next(each for each, step in enumerate(self.program.steps) if step.name == takers[0])
+            if not isinstance(self._rules[takers[0]], (Channelwise, Norm, Add)):
+                return
+            yield index
+            name = takers[0]
 
     def _is_spent(self, step: Step, index: int, name: str) -> bool:
         producer = self._rules.get(name)
@@ -112,15 +133,25 @@ class Walk:
 
         With `is_watched` the sink hears of rows whose values come near the end of what single precision holds.
         """
-        rows = self._differing(rows)
-        if not len(rows.trial):
-            return rows.trial
+        differs = self._differs(rows)
+        trials, rows = torch.unique(rows.trial[differs]), _mostly(rows, differs)
+        if not len(trials):
+            return trials
         self._is_watched = is_watched
         self._watch(index, rows, ONE_TERM)
         at_once = self.route.at_once(index, any(change.channel is not None for change in rows.changes.values()))
         for start in range(0, len(rows.trial), at_once):
             self._through(index + 1, rows.of(slice(start, start + at_once)))
-        return torch.unique(rows.trial)
+        return trials
+
+    def along(self, index: int, rows: Rows, is_watched: bool = False) -> int:
+        """The rows, changed in one channel by step `index`, are where that channel ends: behind the step given back."""
+        self._is_watched = is_watched
+        self._watch(index, rows, ONE_TERM)
+        lane = self.route.lanes[index]
+        for each in lane:
+            self._step(each, rows)
+        return lane[-1] if lane else index
 
     def _through(self, first: int, rows: Rows) -> None:
         for index in range(first, len(self._steps)):
@@ -136,14 +167,14 @@ class Walk:
             self._step(index, rows)
         sink = self.route.program.sink
         if sink in rows.changes:
-            rows = self._differing(rows)
+            rows = rows.of(torch.nonzero(self._differs(rows))[:, 0])
             self.sink.put(rows, whole(self.golden.value(sink), rows.image, rows.changes[sink]))
 
     def _look(self, index: int, rows: Rows, look: Look) -> None:
         """The rows that differ are through."""
         start = time.perf_counter()
         before = len(rows.trial)
-        rows = self._differing(rows)
+        rows = _mostly(rows, self._differs(rows))
         looking = time.perf_counter() - start
         if len(rows.trial) and not self._divide(index, rows):
             self._step(index, rows)
@@ -192,13 +223,20 @@ class Walk:
                   for name, change in zip(step.inputs, changes, strict=True)]  # fmt: skip
         return Change(step.rule.run_golden(*inputs))
 
-    def _differing(self, rows: Rows) -> Rows:
-        """The rows of which any value that is still to be taken differs from the golden one."""
-        if not len(rows.trial):
-            return rows
+    def _differs(self, rows: Rows) -> Tensor:
+        """By row: does any value that is still to be taken differ from the golden one?"""
         differs = torch.zeros(len(rows.trial), dtype=torch.bool, device=rows.trial.device)
-        for name, change in rows.changes.items():
+        for name, change in rows.changes.items() if len(rows.trial) else ():
             values, limit = self.golden.value(name), self.golden.limit(name)[rows.image]
             same = values[rows.image] if change.channel is None else channel_of(values, rows.image, change)
             differs |= differing(change.values, same, limit)
-        return rows if bool(differs.all()) else rows.of(torch.nonzero(differs)[:, 0])
+        return differs if rows.idle is None else differs & ~rows.idle
+
+
+def _mostly(rows: Rows, differs: Tensor) -> Rows:
+    """The rows that differ, and the others too, as idle ones, where these are few."""
+    if bool(differs.all()):
+        return rows
+    if int(differs.sum()) >= MOST * len(differs):
+        return replace(rows, idle=~differs)
+    return replace(rows.of(torch.nonzero(differs)[:, 0]), idle=None)
