@@ -23,10 +23,12 @@ from bitward.rewrites.layers import (
     save_model,
 )
 from bitward.rewrites.lift_voters import LiftVoters, protection
+from bitward.rewrites.protect_exponents import TARGETS, Target, at_risk, protect_exponents
 from bitward.rewrites.quantize_biases import QuantizeBiases, bias_notes, refused_biases, rounded_biases
 
 __all__ = [
     "MAC_OPS",
+    "TARGETS",
     "FoldNegativeScales",
     "Hardening",
     "InsertBiasTmr",
@@ -36,6 +38,8 @@ __all__ = [
     "LiftVoters",
     "QuantizeBiases",
     "QuantizedWeights",
+    "Target",
+    "at_risk",
     "bias_notes",
     "bias_schemes",
     "find_layers",
@@ -45,6 +49,7 @@ __all__ = [
     "mark_layer",
     "name_layers",
     "negative_scales",
+    "protect_exponents",
     "protection",
     "read_weights",
     "refused_biases",
