@@ -10,7 +10,7 @@ import pytest
 
 from bitward.errors import FormatError
 from bitward.formats import Float32
-from bitward.schemes import CHECK, Plain, Scheme, Secded, Tmr, scheme_from_dict
+from bitward.schemes import CHECK, InPlaceSecded, Plain, Scheme, Secded, Tmr, scheme_from_dict
 from bitward.words import all_words, flip, from_ints, to_bits, to_ints
 
 SMALL = [Tmr(bits, voted) for bits in range(1, 7) for voted in range(bits + 1)] + [Tmr(8, 2), Tmr(8, 8)]
@@ -218,7 +218,7 @@ def test_beats_are_what_words_are(scheme):
 @pytest.mark.parametrize("scheme", [Plain(4), Tmr(4, 1), Secded(4, 6)], ids=str)
 def test_json_round_trip(scheme):
     assert scheme_from_dict(scheme.to_dict()) == scheme
-    assert set(Scheme.kinds) == {"plain", "tmr", "secded"}
+    assert set(Scheme.kinds) == {"plain", "tmr", "secded", "in-place-secded"}
 
 
 def test_json_is_what_the_contract_says():
@@ -264,3 +264,71 @@ def test_json_is_what_the_contract_says():
 def test_refusals(call, match):
     with pytest.raises(FormatError, match=match):
         call()
+
+
+def values_of(scheme):
+    """Values that the scheme can store, as words: all of a few bits, telling ones of many."""
+    top = 1 << (scheme.data_bits - 1)
+    numbers = range(-top, top) if scheme.data_bits <= 8 else [0, 1, -1, top - 1, -top, 12345 % top, -(98765 % top)]
+    return from_ints("values", [number & (1 << scheme.bits) - 1 for number in numbers], scheme.bits)
+
+
+@pytest.mark.parametrize("bits", [5, 6, 8, 12, 16, 32, 64])
+def test_check_bits_in_place_take_no_memory_and_correct_one_upset(bits):
+    scheme = InPlaceSecded(bits)
+    words = values_of(scheme)
+    stored = scheme.encode(words)
+    assert scheme.stored_bits == scheme.bits == bits
+    assert stored.dtype == words.dtype
+    assert np.array_equal(scheme.decode(stored), words)
+    assert not scheme.corrected(stored).any() and not scheme.detected(stored).any()
+    used = scheme.data_bits + Secded(scheme.data_bits, 1).check_bits
+    assert scheme.masked_bits == tuple(range(bits)) and used <= bits
+    for bit in range(bits):
+        struck = flip(stored, bits, bit)
+        assert np.array_equal(scheme.decode(struck), words)
+        assert scheme.corrected(struck).tolist() == [bit < used] * len(words)
+        assert not scheme.detected(struck).any()
+        assert scheme.origin(bit) == ((0, bit) if bit < scheme.data_bits else (CHECK, bit - scheme.data_bits))
+    for first, second in itertools.combinations(range(used), 2):
+        struck = flip(flip(stored, bits, first), bits, second)
+        assert scheme.detected(struck).all() and not scheme.corrected(struck).any()
+
+
+def test_26_bits_of_32_are_all_that_fits():
+    """FACTS: 26 data bits, 5 Hamming check bits, a parity bit; any two stored words differ in 4 bits or more."""
+    scheme = InPlaceSecded(32)
+    assert scheme.data_bits == 26 and 26 + 5 + 1 <= 2**5 < 27 + 5 + 1
+    small = InPlaceSecded(8)
+    stored = [int(word) for word in small.encode(values_of(small))]
+    assert min(bin(a ^ b).count("1") for a, b in itertools.combinations(stored, 2)) == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: InPlaceSecded(4), r"^InPlaceSecded\.bits must be 5 to 64, got 4;"),
+        (lambda: InPlaceSecded(65), r"^InPlaceSecded\.bits must be 5 to 64, got 65;"),
+        (
+            lambda: InPlaceSecded(32).encode([1 << 25]),
+            r"^words must be values of at most 26 bits under .* got 33554432:",
+        ),
+        (lambda: InPlaceSecded(32).encode([0xFDFFFFFF]), r"^words must be values of at most 26 bits .* got -33554433:"),
+    ],
+)
+def test_values_that_leave_no_room_are_refused(make, match):
+    with pytest.raises(FormatError, match=match):
+        make()
+
+
+def test_in_place_check_bits_in_a_memory():
+    """Any layout and beat: `over` and `to_beats` as for a word that has no check bits of a beat."""
+    scheme = InPlaceSecded(16)
+    words = scheme.encode([[1, 0xFFFF, 5]])
+    assert scheme.over(3) == scheme and scheme.check_bits == 0
+    beats = scheme.to_beats([[1, 0xFFFF, 5]])
+    assert beats.shape == (1, 48) and np.array_equal(to_bits(words, 16).reshape(1, -1), beats)
+    beats[0, [3, 20, 47]] ^= 1  # one upset in each word
+    reading = scheme.from_beats(beats)
+    assert reading.words.tolist() == [[1, 0xFFFF, 5]] and reading.corrected.tolist() == [True]
+    assert scheme_from_dict(scheme.to_dict()) == scheme
