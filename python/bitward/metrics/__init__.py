@@ -4,6 +4,7 @@
     bitward.metrics.decisions      top-1 classes: accuracy, changed images, accuracy drop, masked / tolerable / critical
     bitward.metrics.segmentation   maps of classes: changed pixels, IoU
     bitward.metrics.logits         how far outputs moved
+    bitward.metrics.flip_error     what bit errors do to single stored numbers
     bitward.metrics.shares         Wilson's interval, Leveugle's sample size
     bitward.metrics.reliability    memory bits, FIT, upsets per hour, P_drop, RAP
 
@@ -21,6 +22,7 @@ from bitward.metrics.decisions import (
     top1_accuracy,
     top1_change_rate,
 )
+from bitward.metrics.flip_error import flip_error
 from bitward.metrics.logits import LogitDistance, logit_distance
 from bitward.metrics.reliability import MemoryBits, fit, memory_bits, p_drop, rap, upsets_per_hour
 from bitward.metrics.segmentation import (
@@ -43,6 +45,7 @@ __all__ = [
     "changed_top1",
     "class_frequencies",
     "fit",
+    "flip_error",
     "global_iou",
     "iou_per_class",
     "is_critical",

@@ -25,9 +25,12 @@ from bitward.rewrites.layers import (
 from bitward.rewrites.lift_voters import LiftVoters, protection
 from bitward.rewrites.protect_exponents import TARGETS, Target, at_risk, protect_exponents
 from bitward.rewrites.quantize_biases import QuantizeBiases, bias_notes, refused_biases, rounded_biases
+from bitward.rewrites.weight_scaling import Q2_5, Q2_5_AS_WRITTEN, WeightScaling, largest_scaled
 
 __all__ = [
     "MAC_OPS",
+    "Q2_5",
+    "Q2_5_AS_WRITTEN",
     "TARGETS",
     "FoldNegativeScales",
     "Hardening",
@@ -39,12 +42,14 @@ __all__ = [
     "QuantizeBiases",
     "QuantizedWeights",
     "Target",
+    "WeightScaling",
     "at_risk",
     "bias_notes",
     "bias_schemes",
     "find_layers",
     "harden_model",
     "integer_biases",
+    "largest_scaled",
     "load_model",
     "mark_layer",
     "name_layers",
