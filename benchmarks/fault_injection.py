@@ -9,8 +9,9 @@ A case is MODEL-WEIGHTS-DRAW: a small CNN or ResNet-18 for 32x32 pictures, weigh
 faults uniform over all weight bits or uniform over layers first. The naive loop flips in place, runs all images,
 compares every decision, restores. All run in one process, on one thread (--threads), in turns of --turn faults; a peer
 that is not installed, or has no such weights, is left out and said so. Verdicts (the decision on each image) are
-compared with the naive loop's, fault by fault. Seconds are the processor's on one thread, else the clock's. With --data the model is trained on those pictures for --steps steps
-first (kept beside the JSON), else it is random, and its batch norm calibrated.
+compared with the naive loop's, fault by fault. Seconds are the processor's on one thread, on more the clock's. With
+--data the model is trained on those pictures for --steps steps first (kept beside the JSON), else it is random, and its
+batch norm calibrated.
 """
 
 from __future__ import annotations
