@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 from bitward_runtime.backend import AddressError
+from bitward_runtime.bitfile import firmware_of
 from bitward_runtime.extension_client import ExtensionClient, Rows
+from bitward_runtime.scrub import has_redundancy, scrub_pass
+from bitward_runtime.upsets import Upsets
 from bitward_virtual.emulate import emulate, overlay_of
 
 from bitward.datasets import load_dataset
 from bitward.faults import single_bit_stratified
-from bitward.hardware.overlay import bit_body
 from bitward.manifest import Manifest, apply_edge
 from bitward.targets._handoff import read_handoff
 from bitward.targets.board import BoardTarget
@@ -99,7 +101,7 @@ def held(host: str, port: int, bit: Path) -> Iterator[ExtensionClient]:
     """A client that holds the board, with the overlay loaded."""
     client = ExtensionClient.connect(host, port)
     with client.holding("benchmark"):
-        client.program("benchmark.bin", np.frombuffer(bit_body(bit.read_bytes()), "<u4").byteswap().tobytes())
+        client.program("benchmark.bin", firmware_of(bit.read_bytes()))
         yield client
     client.close()
 
@@ -188,6 +190,38 @@ def trials(build: Path, count: int, dataset: str) -> dict[str, Any]:
         return {"trials": done, "images": IMAGES, "per_second": round(done / (time.perf_counter() - started), 2)}
 
 
+class FromHere:
+    """A target whose passes are made from here: rows read in a call, voted here, written in a call."""
+
+    def __init__(self, target: BoardTarget) -> None:
+        self.manifest = target.manifest
+        self.read, self.write = target.read, target.write
+        self.read_rows, self.write_rows = target.read_rows, target.write_rows
+
+
+def passes(build: Path, count: int, upsets: int = 20) -> dict[str, Any]:
+    """Seconds of a scrub pass over fresh upsets (median): on the server's side by its clock, and made from here."""
+    found: dict[str, list[float]] = {"there": [], "from_here": []}
+    rows = 0
+    with BoardTarget(build) as target:
+        memories = [memory for memory in target.manifest.memories if has_redundancy(memory)]
+        if not memories:
+            return {}
+        for seed in range(count):
+            for way, stores in (("there", target), ("from_here", FromHere(target))):
+                made = Upsets(target, memories, seed)
+                made.strike(upsets)
+                done = scrub_pass(stores)
+                rows = done.total.rows
+                found[way].append(done.seconds)
+                made.restore()
+    return {
+        "rows": rows,
+        "passes": count,
+        **{f"{way}_s": round(float(np.median(took)), 5) for way, took in found.items()},
+    }
+
+
 def table(result: dict[str, Any]) -> None:
     """The figures as Markdown."""
     print("| flips a second | stock MMIO | " + " | ".join(("1 a call", "1,000 a call", "65,536 a call")) + " |")
@@ -199,6 +233,12 @@ def table(result: dict[str, Any]) -> None:
         cells = [f"{batch[size]['per_second']:,.0f}" if size in batch else "" for size in ("1", "1000", "65536")]
         first = f"{by_stock['per_second']:,.0f}" if by_stock else "not measured"
         print(f"| {name} | {first} | {' | '.join(cells)} |")
+    scrubbed = result.get("scrub")
+    if scrubbed:
+        print(
+            f"\nA scrub pass over {scrubbed['rows']} rows before the RTL: {scrubbed['there_s']:.4g} s on the server's "
+            f"side, {scrubbed['from_here_s']:.4g} s from here (medians of {scrubbed['passes']})."
+        )
     done = result["trials"]
     print(
         f"\n{done['per_second']:g} trials a second, of one fault and {done['images']} images ({done['trials']} trials)."
@@ -213,6 +253,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="at least, for each figure of the batch path")
     parser.add_argument("--stock-flips", type=int, default=2000)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--passes", type=int, default=5, help="of scrubbing, each way")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--json", type=Path, default=Path("runs/board_server.json"))
     arguments = parser.parse_args()
@@ -223,6 +264,7 @@ def main() -> int:
         "design": Manifest.load(arguments.build / "manifest.json").design,
         "plain": plain(arguments.build, arguments.seconds, arguments.stock_flips),
         "rtl": rtl(arguments.build, arguments.seconds, arguments.stock_flips),
+        "scrub": passes(arguments.build, arguments.passes),
         "trials": trials(arguments.build, arguments.trials, arguments.dataset),
     }
     output_directory(arguments.json.parent)

@@ -15,7 +15,6 @@ from toy_target import FAULTS, GOLDEN, IMAGES, MANIFEST, ToyTarget, campaign, co
 from bitward import statistics
 from bitward.campaign import METRICS, Campaign, Screen, Trial, TrialStore, run_campaign, trial_faults, verdicts_sha256
 from bitward.campaign.collect import Collector
-from bitward.campaign.deadline import DeadlineError, deadline
 from bitward.campaign.judge import FAULTS_KEPT
 from bitward.campaign.metrics import value
 from bitward.campaign.plan import digest
@@ -27,6 +26,7 @@ from bitward.faults import Ber, Burst, Exact, Fault, Replay, Uniform, faults_sha
 from bitward.manifest import Io, StreamTensor
 from bitward.statistics import Stopping
 from bitward.targets import Outcome
+from bitward.targets.deadline import DeadlineError, deadline
 
 
 def run(directory, toy, factory=ToyTarget, **options):

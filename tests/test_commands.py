@@ -378,7 +378,8 @@ def test_an_overlay_that_the_virtual_board_does_not_emulate_is_refused(refused, 
             tmp_path / "out.npy", "--on", "board", "--host", "127.0.0.1", "--port", port)  # fmt: skip
 
 
-def test_a_board_that_is_not_there_is_one_sentence(refused, mlp_run, images, tmp_path):
+def test_a_board_that_is_not_there_is_one_sentence(refused, mlp_run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("bitward.targets.board.OPENED_WITHIN_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     refused(f"the board at 127.0.0.1:{port} must answer, got no connection; is its server", "infer",

@@ -9,14 +9,22 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1] / "python"
-FILES = [path for path in sorted((ROOT / "bitward").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"bitward": "python/bitward", "bitward_runtime": "board/runtime", "bitward_virtual": "board/virtual"}
+MODULES = {
+    ".".join((package, *path.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__")
+    for package, folder in FOLDERS.items()
+    for path in (ROOT / folder).rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_docstring_examples(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    module = import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    result = doctest.testmod(module)
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_docstring_examples(name):
+    result = doctest.testmod(import_module(name))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_boards_examples_are_among_them():
+    assert {"bitward_runtime.connection", "bitward_runtime.power", "bitward.words"} <= MODULES

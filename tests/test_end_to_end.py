@@ -154,6 +154,16 @@ def test_both_sides_have_weights_of_one_origin_and_ids_of_their_own(shared):
         assert np.array_equal(left.values(images["plain"][left.name]), right.values(images["hardened"][right.name]))
 
 
+def test_the_virtual_board_is_measured_and_says_so(shared):
+    for side, row in shared.summary["measured"].items():
+        cycles = shared.summary["steady_cycles_per_image"][side]
+        assert row["simulated"] and row["differing_samples"] == 0 and row["golden_passes"] == 3
+        assert row["fps_by_rtl_cycles"] == pytest.approx(200e6 / cycles) and row["busy_w"] is None
+        assert json.loads((shared.folder / "measured" / f"{side}.json").read_text())["power"] is None
+    text = (shared.folder / "report.html").read_text(encoding="utf-8")
+    assert "Speed and power" in text and "not a measurement on a board" in text
+
+
 def test_the_report_is_one_file_that_needs_no_other(shared):
     text = (shared.folder / "report.html").read_text(encoding="utf-8")
     assert "<html" in text and "simulat" in text

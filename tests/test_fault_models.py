@@ -235,6 +235,24 @@ def test_layers_are_equally_likely_and_so_are_their_bits():
     assert {f.memory for n in range(200) for f in Layers(MANIFEST, 1, bits=(6, 7)).trial(n)} == {"bias", "fc"}
 
 
+def test_layers_with_repeats_hit_what_is_drawn_an_odd_number_of_times():
+    """One draw of one bit, against counts: a bit of layer l is hit with (1 - (1 - 2/(2 s))^n) / 2, n draws, s bits."""
+    draws, trials = 100, 1500
+    model = Layers(MANIFEST, 1, flips=draws, repeats=True)  # more than the smallest layer has
+    hit: Counter = Counter()
+    for number in range(trials):
+        found = model.trial(number)
+        assert len(set(found)) == len(found) <= draws and (draws - len(found)) % 2 == 0
+        hit.update(found)
+    for layer, size in (("first", 84), ("last", 40)):
+        expected = (1 - (1 - 2 / (2 * size)) ** draws) / 2
+        counts = [hit[fault] / trials for fault in ALL if MANIFEST.memory(fault.memory).layer == layer]
+        assert len(counts) == size and abs(sum(counts) / size - expected) < 0.01
+        assert max(abs(count - expected) for count in counts) < 5 * (0.25 / trials) ** 0.5
+    assert fault_model(MANIFEST, model.to_dict()).trial(7) == model.trial(7)
+    assert model.trial(3) != Layers(MANIFEST, 2, flips=draws, repeats=True).trial(3)
+
+
 def test_exact_is_so_many_distinct_bits_each_equally_likely():
     trials = [MODELS["exact"].trial(number) for number in range(1500)]
     assert {len(set(trial)) for trial in trials} == {7}
@@ -315,6 +333,7 @@ def test_millions_of_weights_at_one_in_a_thousand_are_quick(count):
             FormatError,
             r"^flips must be 1 to 40, the live bits of the smallest layer",
         ),
+        (lambda: Layers(MANIFEST, flips=0, repeats=True), FormatError, r"^flips must be 1 or more, got 0: ask for one"),
         (
             lambda: Ber(MANIFEST, ber=0),
             FormatError,

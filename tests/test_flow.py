@@ -60,7 +60,7 @@ MEAN = "network: a\ninject: {metric: top1_change_rate, method: beta-binomial}"
 MISTAKES = {
     "netwrok: digits_cnn": "the flow must have only the keys name, network, .*, got 'netwrok'; did you mean 'network'",
     "network: a\nbuild: {clk_mzh: 1}": "build must have only the keys .*, got 'clk_mzh'; did you mean 'clk_mhz'",
-    "network: a\ninject: {sed: 1}": "inject must have only the keys seed, .*, got 'sed'; did you mean 'seed'",
+    "network: a\ninject: {sed: 1}": "inject must have only the keys .*, seed, .*, got 'sed'; did you mean 'seed'",
     "train: {seeds: [1]}": "network must be given, got nothing; see flows/digits.yaml",
     "network: a\ntrain: {seeds: []}": r"train.seeds .*, got \[\]; see",
     "network: a\nharden: {voted: 0}": "harden.voted must be greater than or equal to 1, got 0; see",

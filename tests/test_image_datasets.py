@@ -17,8 +17,9 @@ from bitward.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def without_the_variable(monkeypatch):
+def without_the_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("BITWARD_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ ADVICE = (
 
 
 def test_a_place_that_is_none_is_said(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"^the images of 'cifar10' must be given, got no path" + ADVICE):
-        load_dataset("cifar10")
+    with pytest.raises(ConfigError, match=r"^the images of 'images' must be given, got no path" + ADVICE):
+        load_dataset("images")
     with pytest.raises(
         ConfigError, match=r"^.*/none must be a folder or an archive \(.*\), got nothing there" + ADVICE
     ):

@@ -57,7 +57,7 @@ def test_parts_carry_schema_fingerprint_and_zstd(store):
     store.append(trials(3))
     (part,) = store.directory.glob("part-*.parquet")
     metadata = pq.read_schema(part).metadata
-    assert metadata[b"bitward.schema"] == b"2"
+    assert metadata[b"bitward.schema"] == b"3"
     assert metadata[b"bitward.fingerprint"].decode() == store.fingerprint
     assert pq.read_metadata(part).row_group(0).column(0).compression == "ZSTD"
 
@@ -192,9 +192,9 @@ def test_parts_without_their_spec_are_not_adopted(store):
     [
         ("{", r"^.*/spec\.json must be JSON that bitward wrote, got Expecting"),
         ("[]", r"^.*/spec\.json must be JSON that bitward wrote, got a list: "),
-        ('{"schema": 7}', r"^.*/spec\.json must be of schema 2, got 7: read it with the bitward that wrote it$"),
+        ('{"schema": 7}', r"^.*/spec\.json must be of schema 3, got 7: read it with the bitward that wrote it$"),
         (
-            '{"schema": 2, "fingerprint": "x", "spec": {}}',
+            '{"schema": 3, "fingerprint": "x", "spec": {}}',
             r"^.*/spec\.json must carry the fingerprint of its spec, got ",
         ),
     ],
@@ -235,8 +235,8 @@ def test_a_full_or_read_only_disk_loses_nothing(store, monkeypatch, number):
 def test_a_store_of_another_schema_is_another_campaign_so_that_restart_moves_it_aside(store):
     store.close()
     path = store.directory / "spec.json"
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 1'))
     with pytest.raises(
-        OtherCampaignError, match=r"^.*/spec\.json must be of schema 2, got 1: read it with the bitward"
+        OtherCampaignError, match=r"^.*/spec\.json must be of schema 3, got 1: read it with the bitward"
     ):
         TrialStore.open(store.directory, SPEC)

@@ -261,7 +261,8 @@ def test_an_overlay_that_is_not_the_builds_is_refused(hardened):
         pass
 
 
-def test_a_board_that_is_not_there_is_told(hardened):
+def test_a_board_that_is_not_there_is_told(hardened, monkeypatch):
+    monkeypatch.setattr("bitward.targets.board.OPENED_WITHIN_S", 0.0)
     with pytest.raises(BoardError, match="^the board at 127.0.0.1:1 must answer, got no connection; is its server .*"):
         BoardTarget(hardened, "127.0.0.1", 1).open()
 

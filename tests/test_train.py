@@ -23,7 +23,8 @@ from bitward.train import DEFAULT_SEEDS, Recipe, export_network, train_network
 from bitward.train._checkpoints import _code, fingerprint, float_fingerprint
 from bitward.train._foldable import LEAST_GAMMA, keep_negatable, keep_positive, normed_layers
 from bitward.train._loop import Loop, shifted_and_flipped
-from bitward.train.training import accuracy, restore
+from bitward.train._stage import accuracy
+from bitward.train.training import restore
 
 SHORT = Recipe(epochs=1, batch_size=256)
 
@@ -60,6 +61,15 @@ def test_finished_seeds_are_not_trained_again(short_run):
     assert again.results[2] == replace(run.results[0], cached=True)
     digits = load_dataset("digits")
     assert accuracy(restore(again.results[0]), digits.test_images, digits.test_labels) == run.results[1].accuracy
+
+
+def test_seeds_that_were_kept_before_steps_were_told_are_found(short_run, tmp_path):
+    for path in short_run[1].glob("digits_mlp-seed3-*"):
+        saved = torch.load(path, weights_only=True)
+        del saved["steps"]
+        torch.save(saved, tmp_path / path.name)
+    again = train_network("digits_mlp", seeds=(3,), recipe=SHORT, cache=tmp_path).results[0]
+    assert again == replace(short_run[0].results[0], cached=True) and again.steps == ()
 
 
 def test_another_recipe_is_trained_anew(short_run):

@@ -12,8 +12,9 @@ from bitward.train.recipe import RECIPES, Recipe
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """One epoch for the digits."""
+def quick(monkeypatch, tmp_path):
+    """One epoch for the digits, and no data sets but those given."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setitem(RECIPES, "digits", Recipe(epochs=1, batch_size=256))
     monkeypatch.delenv("BITWARD_DATA", raising=False)
 

@@ -77,6 +77,10 @@ def shortened(messages: list[Any]) -> dict[str, Any]:
     return {**found, "messages": len(messages)} if len(messages) > 1 else found
 
 
+def _fields(message: Any) -> dict[str, Any]:
+    return {field.name: _short(part) for field, part in message.ListFields()}
+
+
 def _short(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
@@ -84,5 +88,5 @@ def _short(value: Any) -> Any:
         return value[:100]
     if isinstance(value, (bool, int, float)):
         return value
-    groups = [{field.name: _short(part) for field, part in each.ListFields()} for each in value[:3]]
+    groups = [_short(each) if isinstance(each, str) else _fields(each) for each in value[:3]]
     return [*groups, f"{len(value) - 3} more"] if len(value) > 3 else groups

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server asks of a board: 32-bit words at physical addresses, DMA buffers, programming, a few system files.
 
-`bitward_virtual.VirtualBoard` is one; a KV260's own, over the local pynq 3.0.1, is to be another. Failures are
+`bitward_virtual.VirtualBoard` is one; `kria.KriaBoard`, over a KV260's local pynq 3.0.1, is another. Failures are
 BoardError with a whole sentence; the server passes it to the client as it is.
 """
 
@@ -49,7 +49,7 @@ class Buffer(Protocol):
 
 
 class Backend(Protocol):
-    """A board, real or virtual, as the server sees it. Calls never overlap: the server holds one lock around each."""
+    """A board, real or virtual, as the server sees it. Calls do not overlap, but for `read_file`."""
 
     name: str  # for people: logs and messages
     simulated: bool  # whether no hardware is there
@@ -72,8 +72,14 @@ class Backend(Protocol):
     def allocate(self, size: int) -> Buffer:
         """A buffer of `size` bytes, all zero."""
 
-    def program(self, name: str, bitstream: bytes) -> None:
-        """The PL holds `bitstream`: the words of a .bit's body, byte-swapped as the FPGA manager takes them."""
+    def program(self, name: str, bitstream: bytes, handoff: bytes = b"") -> None:
+        """The PL holds `bitstream`: the words of a .bit's body, byte-swapped as the FPGA manager takes them.
+
+        `handoff` is the .hwh that belongs to it, empty where the client sent none (the stock one cannot).
+        """
 
     def read_file(self, path: str) -> bytes:
-        """The content of one of the system files that `bitward_runtime.files` allows."""
+        """The content of one of the system files that `bitward_runtime.files` allows; BoardError where it is none.
+
+        May be called while another call runs: sensors are read while the board works.
+        """

@@ -19,14 +19,16 @@ import numpy.typing as npt
 from bitward.errors import BitwardError
 
 from .backend import Backend, Registers
+from .files import read_shown
 from .guard import MAX_MESSAGE_BYTES, MAX_STREAM_BYTES, Caller
+from .held import scrubbed
 from .lease import Leases
 from .loader import Loader
 from .proto import bitward_pb2
 from .refusals import LimitError, RequestError
 from .transfer import Transfers
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_WORDS = 1 << 18  # of a call: 1 MiB, and no more than three such fields in a message
 MAX_GROUPS = 1024  # of rows in a call
 CHUNK_BYTES = 1 << 20
@@ -92,6 +94,12 @@ class Board:
         places = np.flatnonzero(found != expected)
         return bitward_pb2.CheckResponse(places=_pack(places), words=_pack(found[places]))
 
+    def scrub(self, request: Any, caller: Caller) -> Any:
+        return scrubbed(self._backend, request, caller)
+
+    def readfile(self, request: Any, _: Caller) -> Any:
+        return bitward_pb2.FileResponse(data=read_shown(self._backend, request.path))
+
     def infer(self, requests: Sequence[Any], caller: Caller) -> list[Any]:
         first = requests[0]
         data = b"".join(request.data for request in requests)
@@ -103,7 +111,7 @@ class Board:
         if not NAME.fullmatch(name):
             raise RequestError(f"a bitstream must be named with letters, digits and ._-, got {name[:70]!r}; rename it")
         self._transfers.forget()
-        self._loader.program(name, b"".join(request.data for request in requests))
+        self._loader.program(name, b"".join(request.data for request in requests), requests[0].handoff)
         return bitward_pb2.ProgramResponse(sha256=self._loader.loaded.sha256 if self._loader.loaded else "")
 
     def _spans(self, rows: Sequence[Any]) -> list[Span]:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,10 +24,13 @@ import numpy.typing as npt
 
 from bitward.errors import BoardError
 
+from .connection import Connection, Credentials
+from .diagnosis import trusted, why_not
 from .proto import bitward_pb2
-from .security import HEADER, read, read_token
+from .scrub import SCRUBBED_FIELDS, Pass, Scrubbed
+from .security import HEADER, read_token
 
-PROTOCOL = 1
+PROTOCOL = 2
 LEASE_S = 10.0
 LEASE_WITHIN_S = 15.0  # longer than a lease: one left behind by a process that was killed ends meanwhile
 TRY_EVERY_S = 0.25
@@ -75,14 +77,6 @@ class Hello:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """What a server that is not on loopback demands: its certificate (or its authority's), and the token; files."""
-
-    certificate: Path
-    token_file: Path
-
-
 class LostError(BoardError):
     """The server does not answer: it is gone, or it answers too late."""
 
@@ -90,9 +84,12 @@ class LostError(BoardError):
 class ExtensionClient:
     """Calls to the extension at one server. `fence` is of the lease that it holds; None: it holds none."""
 
-    def __init__(self, channel: grpc.Channel, where: str, token: str | None = None) -> None:
+    def __init__(
+        self, channel: grpc.Channel, where: str, token: str | None = None, at: Connection | None = None
+    ) -> None:
         self._channel = channel
         self._where = where
+        self._at = at or Connection()
         self._metadata = ((HEADER, f"Bearer {token}"),) if token else None
         self._max_words = 1 << 16
         self.fence: int | None = None
@@ -100,21 +97,26 @@ class ExtensionClient:
     @classmethod
     def connect(cls, host: str, port: int, credentials: Credentials | None = None) -> ExtensionClient:
         """A client of the server at host:port; nothing is sent yet."""
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        at = Connection(host, port, credentials)
         where = f"the board at {host}:{port}"
         if credentials is None:
-            return cls(grpc.insecure_channel(target, options=OPTIONS), where)
-        trusted = grpc.ssl_channel_credentials(read(credentials.certificate))
+            return cls(grpc.insecure_channel(str(at), options=OPTIONS), where, None, at)
+        trust = grpc.ssl_channel_credentials(trusted(credentials.certificate))
         token = read_token(credentials.token_file)
-        return cls(grpc.secure_channel(target, trusted, options=OPTIONS), where, token)
+        return cls(grpc.secure_channel(str(at), trust, options=OPTIONS), where, token, at)
 
     def hello(self, within_s: float = HELLO_WITHIN_S) -> Hello | None:
-        """What the server says of itself; None where it does not have the extension, LostError where it is silent."""
+        """What the server says of itself; None where it does not have the extension, LostError where it is silent.
+
+        BoardError where it is there and client and server differ about TLS, or about who is to be trusted.
+        """
         try:
             answer = self._ask("hello", bitward_pb2.HelloRequest(), within_s)
         except BoardError as error:
             if _code(error) is grpc.StatusCode.UNIMPLEMENTED:
                 return None
+            if _code(error) is grpc.StatusCode.UNAVAILABLE and (why := why_not(self._where, self._at)) is not None:
+                raise why from error
             raise
         if answer.protocol != PROTOCOL:
             raise BoardError(
@@ -202,6 +204,22 @@ class ExtensionClient:
             found.append(_words(answer.words))
         return np.concatenate(places), np.concatenate(found)
 
+    def scrub(self, manifest: str, base: int, memories: Sequence[str] = ()) -> Pass:
+        """One pass over those memories of the manifest's design, or all with redundancy: read, voted, written there.
+
+        `base` is of the accelerator's window; seconds are of the server's clock.
+        """
+        request = bitward_pb2.ScrubRequest(fence=self._held, manifest=manifest, base=base, memories=list(memories))
+        answer = self._ask("scrub", request)
+        return Pass(
+            answer.seconds,
+            tuple(Scrubbed(*(getattr(each, name) for name in SCRUBBED_FIELDS)) for each in answer.memories),
+        )
+
+    def read_file(self, path: str, within_s: float = HELLO_WITHIN_S) -> bytes:
+        """A system file of the board that its server shows; does not wait for calls that have the board."""
+        return bytes(self._ask("readfile", bitward_pb2.FileRequest(fence=self._held, path=path), within_s).data)
+
     def infer(self, dma_base: int, stream: bytes, out_bytes: int, within_s: float = ANSWER_WITHIN_S) -> bytes:
         """The `out_bytes` that the accelerator streams back for `stream`."""
         fence = self._held
@@ -216,14 +234,15 @@ class ExtensionClient:
 
         return b"".join(part.data for part in self._ask("infer", requests(), within_s))
 
-    def program(self, name: str, bitstream: bytes, within_s: float = ANSWER_WITHIN_S) -> None:
-        """The PL holds the bitstream: a .bit's body, byte-swapped as the FPGA manager takes it."""
+    def program(self, name: str, bitstream: bytes, handoff: bytes = b"", within_s: float = ANSWER_WITHIN_S) -> None:
+        """The PL holds the bitstream: a .bit's body, byte-swapped as the FPGA manager takes it; and its .hwh."""
         fence = self._held
 
         def requests() -> Iterator[Any]:
             for at in range(0, max(len(bitstream), 1), CHUNK_BYTES):
                 data = bitstream[at : at + CHUNK_BYTES]
-                yield bitward_pb2.ProgramRequest(**({} if at else {"fence": fence, "name": name}), data=data)
+                first = {"fence": fence, "name": name, "handoff": handoff}
+                yield bitward_pb2.ProgramRequest(**({} if at else first), data=data)
 
         self._ask("program", requests(), within_s)
 
@@ -353,3 +372,5 @@ def _packed(words: Words) -> bytes:
 
 _METHODS = {method.name: method for method in bitward_pb2.DESCRIPTOR.services_by_name["Board"].methods}
 _CLASSES = {name: getattr(bitward_pb2, name) for name in bitward_pb2.DESCRIPTOR.message_types_by_name}
+
+__all__ = ["Credentials", "ExtensionClient", "Hello", "Keeper", "LostError", "Rows"]

@@ -16,12 +16,29 @@ from bitward.errors import BoardError
 from .backend import Backend
 
 MANAGER = "/sys/class/fpga_manager/fpga0"
-SYSTEM_FILES = ("/proc/version", "/proc/device-tree/chosen/pynq_board", f"{MANAGER}/state", f"{MANAGER}/flags")
+PYNQ_BOARD = "/proc/device-tree/chosen/pynq_board"
+SYSTEM_FILES = ("/proc/version", PYNQ_BOARD, f"{MANAGER}/state", f"{MANAGER}/flags")
+SENSOR_FILE = re.compile(r"/sys/class/hwmon/hwmon\d{1,2}/(name|power1_input)", re.ASCII)
 BITSTREAM = re.compile(r"\w[\w.-]*\.bin", re.ASCII)
 FIRMWARE = re.compile(rf"/lib/firmware/({BITSTREAM.pattern})", re.ASCII)
 SCRATCH = re.compile(r"/tmp/\w[\w.-]*", re.ASCII)
 MAX_FILE_BYTES = 64 << 20  # a KV260 bitstream has 7.8 MB
 MAX_KEPT_FILES = 16
+
+
+def is_shown(path: str) -> bool:
+    """Whether a path is of a system file that every client may read: a short list, and the sensors' figures."""
+    return path in SYSTEM_FILES or SENSOR_FILE.fullmatch(path) is not None
+
+
+def read_shown(backend: Backend, path: str) -> bytes:
+    """The content of such a file; BoardError for every other, and for one that the board does not have."""
+    if not is_shown(path):
+        raise BoardError(
+            f"a file to read must be one of {', '.join(SYSTEM_FILES)}, /sys/class/hwmon/hwmonN/name or /power1_input, "
+            f"got {path!r}; this server shows no other file"
+        )
+    return backend.read_file(path)
 
 
 class RemoteFiles:
@@ -43,18 +60,11 @@ class RemoteFiles:
 
     def exists(self, path: str) -> bool:
         """Whether `read` would answer."""
-        return path in SYSTEM_FILES or path in self._kept
+        return path in self._kept or self._is_there(path)
 
     def read(self, path: str) -> bytes:
         """The content of a system file, or of a file written before."""
-        if path in SYSTEM_FILES:
-            return self._backend.read_file(path)
-        if path in self._kept:
-            return self._kept[path]
-        raise BoardError(
-            f"a file to read must be one of {', '.join(SYSTEM_FILES)} or one written before, got {path!r}; "
-            "this server shows no other file"
-        )
+        return self._kept[path] if path in self._kept else read_shown(self._backend, path)
 
     def write(self, path: str, data: bytes) -> None:
         """`data` is kept in memory, or acted on where the path belongs to the FPGA manager."""
@@ -67,6 +77,14 @@ class RemoteFiles:
                 f"a file to write must be /lib/firmware/NAME.bin, /tmp/NAME or {MANAGER}/firmware or /flags, "
                 f"got {path!r}; this server writes no other file"
             )
+
+    def _is_there(self, path: str) -> bool:
+        if path in SYSTEM_FILES:
+            return True
+        try:
+            return is_shown(path) and bool(self._backend.read_file(path))
+        except BoardError:
+            return False
 
     def _keep(self, path: str, data: bytes) -> None:
         if len(data) > MAX_FILE_BYTES:

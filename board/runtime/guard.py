@@ -55,6 +55,7 @@ class Rule(Enum):
 
     FREE = "asks for nothing: it needs no lease, no message, and not the board"
     LEASE = "is about the lease itself, not about the board"
+    BESIDE = "carries the fence of its lease, and does not wait for the board"
     FENCED = "carries the fence of its lease in its first message"
     PEER = "is a stock client's: its lease is its gRPC peer"
 
@@ -214,6 +215,9 @@ class Guard:
         message = messages if method.descriptor.client_streaming else messages[0]
         if method.rule is Rule.LEASE:
             return method.call(message, Caller(context.peer(), 0))
+        if method.rule is Rule.BESIDE:
+            with self._leases.by_fence(messages[0].fence):
+                return method.call(message, Caller(context.peer(), 0))
         with self._lease(method, messages, context) as lease:
             entry.update(holder=lease.holder, fence=lease.fence)
             with self._turn(context, lease) as seconds:

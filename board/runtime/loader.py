@@ -24,8 +24,8 @@ class Loader:
         self._backend = backend
         self.loaded: Loaded | None = None
 
-    def program(self, name: str, bitstream: bytes) -> None:
+    def program(self, name: str, bitstream: bytes, handoff: bytes = b"") -> None:
         """The PL holds the bitstream; BoardError where the board refuses it."""
         self.loaded = None
-        self._backend.program(name, bitstream)
+        self._backend.program(name, bitstream, handoff)
         self.loaded = Loaded(name, hashlib.sha256(bitstream).hexdigest())

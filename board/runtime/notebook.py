@@ -21,12 +21,12 @@ from bitward.faults import Fault, single_bit_stratified
 from bitward.manifest import Io, Manifest, apply_edge
 from bitward.metrics import changed_outputs, top1_accuracy
 
+from .connection import PORT, Credentials
 from .measure import Measurement, Plan, measure
 from .source import sensor_of, source_of
 from .upsets import Upsettable
 
 VIRTUAL = "virtual"  # the host that stands for a board simulated here
-PORT = 7967
 
 
 class Board(Upsettable, Protocol):
@@ -53,12 +53,13 @@ class Examples:
     labels: npt.NDArray[Any]
 
 
-def connect(build: str | Path, host: str = VIRTUAL, port: int = PORT) -> Board:
+def connect(build: str | Path, host: str = VIRTUAL, port: int = PORT, credentials: Credentials | None = None) -> Board:
     """The board at `host`, to be opened by `with`, for the build in that folder; "virtual" starts one (simulated).
 
-    On the board itself the host is 127.0.0.1, where its server answers.
+    On the board itself the host is 127.0.0.1, where its server answers. `credentials` are for a server with TLS.
     """
-    board: Board = _host_module("bitward.targets.board").BoardTarget(build, None if host == VIRTUAL else host, port)
+    where = (None if host == VIRTUAL else host, port, credentials)
+    board: Board = _host_module("bitward.targets.board").BoardTarget(build, *where)
     return board
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from bitward.errors import BoardError
+from bitward.errors import BoardError, ConfigError
 
 from .refusals import TokenError
 
@@ -44,6 +44,18 @@ class Access:
     def token(self) -> str:
         """The token; BoardError where it is missing or short."""
         return read_token(self.token_file)
+
+
+def access_of(certificate: Path | None, key: Path | None, token_file: Path | None) -> Access | None:
+    """What the three options say together; None where none is given, ConfigError where only some are."""
+    given = [path for path in (certificate, key, token_file) if path is not None]
+    if not given:
+        return None
+    if certificate is None or key is None or token_file is None:
+        raise ConfigError(
+            f"--tls-cert, --tls-key and --token-file must be given together, got {len(given)} of them; give all three"
+        )
+    return Access(certificate, key, token_file)
 
 
 def read(path: Path) -> bytes:

@@ -32,8 +32,9 @@ STOCK = (
     (buffer_pb2, "RemoteBuffer", {"allocate", "write", "freebuffer"}),
     (remote_device_pb2, "RemoteDevice", {"set_bitstream_attrs", "writefile"}),
 )  # and which of their methods change the board
-RULES = {"hello": Rule.FREE, "acquire": Rule.LEASE, "renew": Rule.LEASE, "release": Rule.LEASE}  # FENCED: the others
-CHANGING = {"acquire", "release", "write", "flip", "infer", "program"}
+LEASE_METHODS = {"acquire": Rule.LEASE, "renew": Rule.LEASE, "release": Rule.LEASE}
+RULES = {"hello": Rule.FREE, **LEASE_METHODS, "readfile": Rule.BESIDE}  # the others: FENCED
+CHANGING = {"acquire", "release", "write", "flip", "scrub", "infer", "program"}
 KEEPALIVE_MS = 10_000  # how often a silent connection is asked whether it is still there
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # or a second server would share the port silently, and each call go to either
@@ -126,7 +127,7 @@ class Server:
 def _extension(board: Board, desk: Desk) -> Callable[[Any], Method]:
     def method_of(descriptor: Any) -> Method:
         name = descriptor.name
-        call = getattr(desk if name in RULES else board, name)
+        call = getattr(desk if hasattr(desk, name) else board, name)
         return Method(descriptor, call, RULES.get(name, Rule.FENCED), name in CHANGING)
 
     return method_of

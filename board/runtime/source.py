@@ -83,7 +83,7 @@ def sensor_of(target: Described, source: Source, host: str | None) -> tuple[Ina2
     simulated has no sensor, whatever sensors this machine has.
     """
     if source.on != "board" or source.is_simulated:
-        return None, "what is simulated takes no power"
+        return None, "simulated board" if source.on == "board" else "what is simulated takes no power"
     files = getattr(target, "read_file", None) or (local_files() if host in _LOOPBACK else None)
     if files is None:
         return None, "the board's server shows no sensor; measure on the board itself"

@@ -84,8 +84,11 @@ class VirtualBoard:
         """A zeroed DDR buffer."""
         return self._ddr.allocate(size)
 
-    def program(self, name: str, bitstream: bytes) -> None:
-        """The emulated overlay is loaded, its memories as built; BoardError for any other content."""
+    def program(self, name: str, bitstream: bytes, handoff: bytes = b"") -> None:
+        """The emulated overlay is loaded, its memories as built; BoardError for any other content.
+
+        Its address map is in the bitstream itself: a handoff is not needed here, nor looked at.
+        """
         words = np.frombuffer(bitstream[: len(bitstream) // 4 * 4], dtype="<u4")
         offered = read_overlay(words.byteswap().tobytes())
         if offered != self._overlay:
@@ -115,13 +118,16 @@ class VirtualBoard:
             self._loaded = None
 
     def read_file(self, path: str) -> bytes:
-        """What the client asks of Linux; names say that nothing here is real."""
-        return {
+        """What the client asks of Linux; names say that nothing here is real, and there is no sensor."""
+        known = {
             "/proc/version": b"Linux version 0-bitward-virtual (no kernel: a simulated aarch64 board)\n",
             "/proc/device-tree/chosen/pynq_board": self.name.encode() + b"\0",
             f"{MANAGER}/state": b"operating\n" if self._pl else b"unknown\n",
             f"{MANAGER}/flags": b"0\n",
-        }[path]
+        }
+        if path not in known:
+            raise BoardError(f"{path} must be there to be read, got a simulated board, which has none: not measured")
+        return known[path]
 
     def _require_clock(self) -> None:
         """BoardError where PL clock 0 is off, or faster than the overlay was made for; slower ones are as good.

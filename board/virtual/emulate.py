@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from bitward_runtime.audit import Audit
-from bitward_runtime.security import Access, check_host
-from bitward_runtime.server import DEFAULT_HOST, DEFAULT_PORT, Server
+from bitward_runtime.bitfile import bit_body
+from bitward_runtime.security import Access, access_of, check_host
+from bitward_runtime.serve import serve
+from bitward_runtime.server import DEFAULT_HOST, DEFAULT_PORT
 
-from bitward.errors import BoardError, ConfigError
-from bitward.hardware.overlay import bit_body, content_sha256, read_overlay
+from bitward.errors import BoardError
+from bitward.hardware.overlay import content_sha256, read_overlay
 from bitward.manifest import Manifest
 
 from .accelerator import Accelerator
@@ -78,31 +77,7 @@ def emulate(
     """
     check_host(host, access)  # before anything takes time
     board = virtual_board(build_dir, accelerator)
-    record = Audit(audit) if audit else None
-    ended = threading.Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Server(board, host, port, access, record) as server:
-            print(
-                f"{board.name}: simulated, no hardware; {overlay_of(build_dir)} on {server.host}:{server.port}, "
-                "ctrl-C ends it",
-                flush=True,
-            )
-            ended.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if record:
-            record.close()
+    serve(board, f"simulated, no hardware; {overlay_of(build_dir)}", port, host, access, audit)
 
 
-def access_of(certificate: Path | None, key: Path | None, token_file: Path | None) -> Access | None:
-    """What the three options say together; None where none is given, ConfigError where only some are."""
-    given = [path for path in (certificate, key, token_file) if path is not None]
-    if not given:
-        return None
-    if certificate is None or key is None or token_file is None:
-        raise ConfigError(
-            f"--tls-cert, --tls-key and --token-file must be given together, got {len(given)} of them; give all three"
-        )
-    return Access(certificate, key, token_file)
+__all__ = ["access_of", "clear_ultra_ram", "emulate", "overlay_of", "simulated", "virtual_board"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,10 @@ from bitward.errors import FormatError
 from bitward.records import Kind
 from bitward.words import Words, as_words, word_dtype
 
-Values = npt.NDArray[np.floating[Any]]
+if TYPE_CHECKING:
+    Values = npt.NDArray[np.floating[Any]]
+else:
+    Values = np.ndarray  # numpy 1.21 has no parameters for its floats
 
 MAX_INTEGER_BITS = 48  # values are float64: above 51 bits decode(encode(x)) would no longer be exact
 

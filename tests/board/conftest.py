@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from bitward_runtime.agent_client import AGENT_ARGUMENTS, AgentClient
+from bitward_runtime.security import Access
 from bitward_runtime.server import Server
 from bitward_virtual.board import VirtualBoard
 from bitward_virtual.emulate import overlay_of, virtual_board
@@ -83,3 +85,22 @@ def start_agent(board_python: Path, tmp_path: Path) -> Iterator[Callable[[], Age
     yield start
     for agent in agents:
         agent.close()
+
+
+def make_tls(folder: Path) -> tuple[Path, Path, Path]:
+    """A certificate for 127.0.0.1, its key, and a file with a token."""
+    folder.mkdir(parents=True, exist_ok=True)
+    certificate, key, token = (folder / name for name in ("cert.pem", "key.pem", "token"))
+    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=bitward"]
+    where = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    tools.run(["openssl", "req", "-x509", *what, *where], log=folder / "openssl.log")
+    token.write_text("0123456789abcdef0123456789abcdef\n")
+    return certificate, key, token
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Access:
+    """A certificate for 127.0.0.1 and a token."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl, to make a certificate")
+    return Access(*make_tls(tmp_path_factory.mktemp("tls")))

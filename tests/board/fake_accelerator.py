@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An accelerator in ten lines of Python: an identification register, 1 KiB of words, and a stream that adds 1 to bytes.
 
-Run as a script, it emulates a build folder with it, like `bitward emulate DIR --port 0`.
+Run as a script, it emulates a build folder with it, like `bitward emulate DIR --port 0`; three files more (certificate,
+key, token) are for TLS.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import time
 from pathlib import Path
 
 from bitward_runtime.backend import AddressError
-from bitward_virtual.emulate import emulate
+from bitward_virtual.emulate import access_of, emulate
 
 from bitward.errors import BoardError
+from bitward.formats import Int
+from bitward.manifest import Axis, Hardware, Io, Manifest, Memory, StreamTensor
+from bitward.schemes import Tmr
 
 DESIGN_ID = 0xB17A0001
 DEADLOCK, SLEEP = 0xDD, 0xEE  # first byte of a stream that never ends, or not soon
@@ -51,5 +55,21 @@ class FakeAccelerator:
         self.closed = True
 
 
+def manifest_of_ram() -> Manifest:
+    """Its first 16 words as a memory of voted words, which somebody may scrub."""
+    hardware = Hardware(
+        depth=16, width=12, lanes=1, ram_style="block", base=RAM, word_stride=4,
+        word_axes=(Axis(16, 1, 1),), lane_axes=(Axis(1, 1, 1),), flush_images=1,
+    )  # fmt: skip
+    memory = Memory("ram", "fc", "ram.weight", "weight", (16, 1), Int(4), Tmr(4, 4), hardware)
+    stream = StreamTensor((4,), "UINT8", 32, 4, 1)
+    return Manifest(
+        design="ram", design_id=DESIGN_ID, board="virtual", clk_mhz=200.0, memories=(memory,), io=Io(stream, stream),
+        registers={"magic": 0}, axilite_bytes=0x4000,
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
-    emulate(Path(sys.argv[1]), port=0, accelerator=lambda _: FakeAccelerator())
+    build, *tls = map(Path, sys.argv[1:])
+    access = access_of(*tls) if tls else None
+    emulate(build, port=0, accelerator=lambda _: FakeAccelerator(), access=access)

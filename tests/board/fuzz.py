@@ -29,15 +29,15 @@ import grpc
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bitward_runtime.bitfile import firmware_of
 from bitward_runtime.extension_client import ExtensionClient, Keeper, Rows
 from bitward_runtime.proto import bitward_pb2, buffer_pb2, mmio_pb2, remote_device_pb2
 from bitward_virtual.emulate import overlay_of
 from conftest import make_build
-from fake_accelerator import RAM, RAM_WORDS
+from fake_accelerator import RAM, RAM_WORDS, manifest_of_ram
 from google.protobuf.message_factory import GetMessageClass
 
 from bitward import tools
-from bitward.hardware.overlay import bit_body
 
 ACCELERATOR, DMA, WINDOW = 0xA000_0000, 0xAFFF_0000, 1 << 20
 MAPPED = (
@@ -47,6 +47,7 @@ MAPPED = (
     (0xFF5E_0000, 256),
     (0xFD1A_0000, 256),
 )
+MANIFEST = manifest_of_ram().to_json()
 MOST_WORDS, MOST_GROUPS = 1 << 18, 1024
 SERVICES = [
     *bitward_pb2.DESCRIPTOR.services_by_name.values(), *mmio_pb2.DESCRIPTOR.services_by_name.values(),
@@ -134,7 +135,10 @@ def wild(kind: Any, random: np.random.Generator) -> bytes:
             continue
         if each.label == each.LABEL_REPEATED:
             for _ in range(random.integers(3)):
-                getattr(message, each.name).add().ParseFromString(wild(each.message_type, random))
+                if each.message_type is None:
+                    getattr(message, each.name).append(_value(each, random))
+                else:
+                    getattr(message, each.name).add().ParseFromString(wild(each.message_type, random))
         else:
             setattr(message, each.name, _value(each, random))
     return bytes(message.SerializeToString())
@@ -164,8 +168,7 @@ class Holder:
         self.client = ExtensionClient.connect(host, port)
         self.client.acquire("fuzz")
         self._keeper = Keeper(self.client, 2.0)
-        body = np.frombuffer(bit_body(bit.read_bytes()), "<u4")
-        self.client.program("fuzz.bin", body.byteswap().tobytes())
+        self.client.program("fuzz.bin", firmware_of(bit.read_bytes()))
         self._found = found
         self._random = random
         self.words = self.read()
@@ -179,7 +182,9 @@ class Holder:
     def send(self) -> None:
         """One request, right or wrong by the oracle here."""
         choice = self._random.integers(10)
-        if choice < 5:
+        if self._random.random() < 0.03:
+            self._scrub()
+        elif choice < 5:
             self._rows(("read", "write", "flip", "check")[self._random.integers(4)])
         elif choice < 8:
             self._registers()
@@ -304,6 +309,28 @@ class Holder:
         request = remote_device_pb2.ReadFileRequest(file_path=path)
         status, _ = self._ask("/remote_device.RemoteDevice/readfile", request.SerializeToString())
         self._found.note(f"holder readfile {path!r}", status, False)
+        path = str(pick(random, [path, "/proc/version", "/sys/class/hwmon/hwmon0/power1_input", "/proc/version\0"]))
+        request = bitward_pb2.FileRequest(fence=self.client.fence, path=path)
+        status, _ = self._ask("/bitward.Board/readfile", request.SerializeToString())
+        self._found.note(f"holder readfile {path!r}", status, path == "/proc/version")
+
+    def _scrub(self) -> None:
+        """A pass over a memory of the design's, or a manifest that is damaged; no pass changes golden rows."""
+        random = self._random
+        text = bytearray(MANIFEST, "utf-8")
+        base, right = ACCELERATOR, True
+        if random.random() < 0.3:
+            base, right = int(pick(random, [0, 2**64 - 1, 2**63, ACCELERATOR + WINDOW, 0x8000_0000])), False
+        if random.random() < 0.7:
+            at = int(random.integers(len(text)))
+            damage = pick(random, [b"", b"9", b"-", b"e9", b'"', b"[", b"\xff", b"null"])
+            text[at : at + int(random.integers(3))] = damage
+            right = None  # it may still be one: all that counts then is that nothing breaks
+        request = bitward_pb2.ScrubRequest(fence=self.client.fence, base=base, manifest=text.decode("utf-8", "replace"))
+        status, _ = self._ask("/bitward.Board/scrub", request.SerializeToString())
+        self._found.note(f"holder scrub at {base:#x}", status, right)
+        self._found.note("holder scrub must be answered by us", "OK" if status != "UNKNOWN" else status, True)
+        self.words = self.read()  # a damaged manifest may name other words of the same memory, which are voted then
 
 
 def health(host: str, port: int) -> tuple[float, int]:
@@ -392,8 +419,12 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    from fuzz_tls import fuzz_tls
+
     with TemporaryDirectory(prefix="bitward-fuzz-") as folder:
         figures = fuzz(arguments.requests, arguments.seed, Path(folder))
+        figures["tls"] = fuzz_tls(max(arguments.requests // 10, 100), arguments.seed, Path(folder))
+        figures["failures"] += figures["tls"].pop("failures")
     print(json.dumps(figures, indent=1))
     return 1 if figures["failures"] else 0
 

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from bitward import tools
+from bitward.errors import ToolError
 
 ROOT = tools.REPOSITORY
 PACKAGES = {"bitward": ROOT / "python" / "bitward", "bitward_runtime": ROOT / "board" / "runtime"}
@@ -140,3 +143,94 @@ def test_every_module_imports_with_numpy(numpy):
     names = [name_of(path) for path in ON_THE_BOARD]
     wanted = [name for name in names if numpy == "1" or name not in ("bitward_runtime.client", "bitward_runtime.agent")]
     assert tools.run([python, "-c", SCRIPT, *wanted]).stdout.split()[-1] == numpy
+
+
+# ---- the board's own stack: Python 3.10, numpy 1.21 to 2, grpcio and protobuf ----------------------------------------
+
+PYTHON = "python3.10"
+COMMON = ("grpcio==1.64.0", "protobuf>=5.26,<6")  # protoc 26.1's output runs with these
+SCAFFOLD = ("pytest>=9,<10", "hypothesis", "pydantic>=2,<3", "pyyaml")  # of the tests: fixtures, the overlay's writer
+STACKS = {"numpy 1.21": "numpy==1.21.6", "numpy 1.26": "numpy==1.26.4", "numpy 2": "numpy>=2,<3"}
+UNIT_TESTS = (
+    "board/test_server.py", "board/test_extension.py", "board/test_kria.py", "board/test_lease.py",
+    "board/test_power.py", "test_words.py", "test_formats.py", "test_schemes.py", "test_layout.py", "test_manifest.py",
+    "test_memory.py", "test_indexmap.py", "test_faults.py", "test_streams.py", "test_records.py",
+)  # fmt: skip
+
+
+def interpreter() -> Path:
+    """Python 3.10, on PATH or among pyenv's; skips where there is none that runs."""
+    on_path = shutil.which(PYTHON)
+    found = [Path(on_path)] if on_path else []
+    found += sorted(Path.home().glob(f".pyenv/versions/3.10.*/bin/{PYTHON}"), reverse=True)
+    for each in found:
+        try:
+            if tools.run([each, "--version"]).stdout.startswith("Python 3.10"):
+                return each
+        except ToolError:  # pyenv's own python3.10 fails where no version is chosen
+            continue
+    pytest.skip(f"needs {PYTHON}, which the board has, got none that runs on PATH or under ~/.pyenv")
+
+
+def board_stack(name: str) -> Path:
+    """The interpreter of an environment with that numpy, made once; skips where it cannot be made."""
+    folder = ROOT / "build" / "tests" / name.replace(" ", "-")
+    python = folder / "bin" / "python"
+    if not (folder / "ready").is_file():
+        tools.run([interpreter(), "-m", "venv", "--clear", folder])
+        try:
+            tools.run([python, "-m", "pip", "install", "--quiet", STACKS[name], *COMMON, *SCAFFOLD])
+        except ToolError as error:
+            pytest.skip(f"needs {name} for {PYTHON}, got none from the package index: {error}")
+        (folder / "packages").mkdir()
+        for top, where in {**PACKAGES, "bitward_virtual": ROOT / "board" / "virtual"}.items():
+            (folder / "packages" / top).symlink_to(where)
+        (folder / "ready").touch()
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_runtime_and_the_lowest_floors_pass_their_tests_on_the_boards_python(stack, tmp_path):
+    python = board_stack(stack)
+    environment = {"PYTHONPATH": str(python.parents[1] / "packages"), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = tools.run([python, "-c", SCRIPT, "bitward_runtime.serve"], env=environment).stdout
+    assert said.split()[-1] == stack.split()[1].split(".")[0]
+    tests = [Path("tests") / name for name in UNIT_TESTS]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "tests", *tests]
+    out = tools.run(command, cwd=ROOT, env=environment, log=tmp_path / "log").stdout
+    assert re.search(r"^\d{4} passed", out, re.MULTILINE), out[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_of_the_runtime_needs_more_than_numpy_and_grpcio(stack):
+    """Not even what the tests need: everything else is out of reach while the modules are imported."""
+    python = board_stack(stack)
+    names = [name_of(path) for path in ON_THE_BOARD]
+    wanted = [name for name in names if name not in ("bitward_runtime.client", "bitward_runtime.agent")]
+    hidden = "import sys\nfor name in ('pydantic', 'yaml', 'pytest', 'hypothesis', 'click'): sys.modules[name] = None\n"
+    environment = {"PYTHONPATH": str(python.parents[1] / "packages"), "PYTHONDONTWRITEBYTECODE": "1"}
+    tools.run([python, "-c", hidden + SCRIPT, *wanted], env=environment)
+
+
+@pytest.mark.slow
+def test_the_wheel_serves_without_bitwards_other_dependencies(tmp_path):
+    """As the README has it, for the board: pip wheel --no-deps here, pip install --no-deps there."""
+    python = board_stack("numpy 1.26")
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("*.egg-info", "__pycache__", "build", "runs")
+    for name in ("python", "board"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "LICENSE", "README.md"):
+        shutil.copy(ROOT / name, source)
+    tools.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source])
+    (wheel,) = tmp_path.glob("bitward-*.whl")
+    installed = tmp_path / "installed"
+    tools.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel])
+    said = tools.run([python, "-m", "bitward_runtime.serve", "--help"], env={"PYTHONPATH": str(installed)}).stdout
+    assert "--overlays DIR" in said
+    with pytest.raises(ToolError, match=r"pynq must be there to serve this board, got No module named 'pynq'; as roo"):
+        tools.run([python, "-m", "bitward_runtime.serve"], env={"PYTHONPATH": str(installed)})
+    written = re.search(r"-m bitward_runtime\.serve (--\S+) \.$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert written is not None and written[1] in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from bitward_runtime import extension_client, guard
 from bitward_runtime.audit import Audit
+from bitward_runtime.bitfile import firmware_of
 from bitward_runtime.extension import MAX_WORDS
 from bitward_runtime.extension_client import Credentials, ExtensionClient, Keeper, LostError, Rows
 from bitward_runtime.proto import bitward_pb2, mmio_pb2
@@ -29,16 +29,14 @@ from bitward_virtual.board import VirtualBoard
 from bitward_virtual.emulate import access_of
 from fake_accelerator import DEADLOCK, RAM, RAM_WORDS, FakeAccelerator
 
-from bitward import tools
 from bitward.errors import BoardError, ConfigError, OutputError
-from bitward.hardware.overlay import bit_body
 
 BASE, DMA = 0xA000_0000, 0xAFFF_0000
 ALL = Rows(BASE + RAM, 4, 1, count=RAM_WORDS)
 
 
 def firmware(bit: Path) -> bytes:
-    return np.frombuffer(bit_body(bit.read_bytes()), dtype="<u4").byteswap().tobytes()
+    return firmware_of(bit.read_bytes())
 
 
 @pytest.fixture
@@ -235,7 +233,7 @@ def test_more_words_than_a_call_may_have_are_split_by_the_client(client: Extensi
         (Rows(BASE + RAM, 4, 2, count=2), r"^rows must have whole words, .*, got 2 words at 0xa0001000 every 4 bytes"),
         (
             Rows(0x8000_0000, 4, 1, count=1),
-            r"^an address must be mapped on KV260 \(virtual, bitward\), got 4 bytes at ",
+            r"^an address must be mapped on [^,]+(, bitward\))?, got 4 bytes at ",
         ),
         (Rows(BASE + (1 << 20) - 4, 4, 1, count=2), r"^an address must be mapped on .*, got 8 bytes at 0xa00ffffc; "),
         (Rows((1 << 64) - 4, 4, 1, count=2), r"^an address must be mapped on .*, got 8 bytes at 0xfffffffffffffffc; "),
@@ -481,28 +479,14 @@ def test_a_server_without_the_extension_says_none_and_another_protocol_is_refuse
     assert client.hello() is None
     client.close()
     stock.stop(0)
-    monkeypatch.setattr(extension_client, "PROTOCOL", 2)
+    monkeypatch.setattr(extension_client, "PROTOCOL", 3)
     with pytest.raises(
-        BoardError, match=r"^the board at .* must speak protocol 2 of the extension, got 1; use the same"
+        BoardError, match=r"^the board at .* must speak protocol 3 of the extension, got 2; use the same"
     ):
         connect().hello()
 
 
 # ---- TLS, token, audit ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Access:
-    """A certificate for 127.0.0.1 and a token."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl, to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key, token = (folder / name for name in ("cert.pem", "key.pem", "token"))
-    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=bitward"]
-    where = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-    tools.run(["openssl", "req", "-x509", *what, *where], log=folder / "openssl.log")
-    token.write_text("0123456789abcdef0123456789abcdef\n")
-    return Access(certificate, key, token)
 
 
 def test_elsewhere_the_extension_alone_is_served_over_tls_to_who_has_the_token(
@@ -532,8 +516,8 @@ def test_elsewhere_the_extension_alone_is_served_over_tls_to_who_has_the_token(
                     channel.unary_unary("/bitward.Board/hello")(b"", metadata=metadata)
             with pytest.raises(grpc.RpcError, match=r"StatusCode.UNIMPLEMENTED"):  # PYNQ.remote is not there at all
                 channel.unary_unary("/mmio.Mmio/get_mmio")(b"")
-        with pytest.raises(LostError, match=r"must answer, got no connection"):  # nor is anything without TLS
-            ExtensionClient.connect("127.0.0.1", server.port).hello()
+        with pytest.raises(BoardError, match=r"^the board at \S+ must be spoken to over TLS, got a client with"):
+            ExtensionClient.connect("127.0.0.1", server.port).hello()  # nor is anything without TLS
 
 
 def test_what_tls_and_tokens_must_be(tmp_path: Path):

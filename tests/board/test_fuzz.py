@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from bitward_runtime.connection import Credentials
 from bitward_runtime.lease import Leases
+from bitward_runtime.server import Server
 from fuzz import Found, Holder, Strangers, fuzz, wild
+from fuzz_tls import against, fuzz_tls
 
 from bitward import tools
 
@@ -17,6 +21,26 @@ def test_a_short_fuzz_finds_nothing(tmp_path: Path):
     figures = fuzz(800, 3, tmp_path)
     assert figures["failures"] == [] and figures["wrong"] == 0
     assert figures["requests"] >= 800 and figures["idle_connections"] == 500
+
+
+def test_a_short_fuzz_over_tls_finds_nothing(tls, tmp_path: Path):
+    figures = fuzz_tls(300, 3, tmp_path)
+    assert figures["failures"] == [] and figures["wrong"] == 0 and figures["requests"] >= 300
+    assert {"UNAUTHENTICATED", "FAILED_PRECONDITION", "UNIMPLEMENTED", "UNAVAILABLE"} <= set(figures["statuses"])
+    assert figures["accepted_rightly"] == figures["statuses"]["OK"] > 0
+
+
+@pytest.mark.parametrize("broken", ["bitward_runtime.guard.check_token", "bitward_runtime.lease.Leases._current"])
+def test_a_server_that_takes_any_token_or_fence_is_found_out(board, bit, tls, monkeypatch, broken: str):
+    """Negative controls: without the token's check, and without the fence's."""
+    with Server(board, port=0, access=tls) as server:
+        if broken.endswith("check_token"):
+            monkeypatch.setattr(broken, lambda metadata, token: None)
+        else:
+            monkeypatch.setattr(broken, lambda self, fence: self._lease)
+        credentials = Credentials(tls.certificate, tls.token_file)
+        figures = against(server.host, server.port, credentials, bit, 150, 3)
+    assert figures["wrong"] > 0 and figures["failures"]
 
 
 def test_a_server_that_serves_everybody_is_found_out(server, bit, monkeypatch):

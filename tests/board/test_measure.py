@@ -200,8 +200,8 @@ def test_only_a_real_boards_own_sensor_is_read(tmp_path):
     seen = Described("KV260", read_file=local_files(tmp_path))
     sensor, _ = sensor_of(seen, SOURCE, "10.0.0.2")
     assert sensor.read_w() == 4.0
-    for source in (replace(SOURCE, is_simulated=True), replace(SOURCE, on="engine")):
-        assert sensor_of(seen, source, None) == (None, "what is simulated takes no power")
+    assert sensor_of(seen, replace(SOURCE, is_simulated=True), None) == (None, "simulated board")
+    assert sensor_of(seen, replace(SOURCE, on="engine"), None) == (None, "what is simulated takes no power")
     sensor, why = sensor_of(Described("KV260"), SOURCE, "10.0.0.2")
     assert sensor is None and why == "the board's server shows no sensor; measure on the board itself"
     sensor, why = sensor_of(Described("KV260", read_file=local_files(tmp_path / "none")), SOURCE, "10.0.0.2")

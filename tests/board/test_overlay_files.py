@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from bitward_runtime.bitfile import bit_body
 from conftest import make_build, make_overlay
 
 from bitward.errors import BoardError, ConfigError
@@ -16,7 +17,6 @@ from bitward.hardware.boards import load_board
 from bitward.hardware.overlay import (
     MAGIC,
     Window,
-    bit_body,
     build_overlay,
     content_sha256,
     read_overlay,

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from small_design import make_small_build
+from bitward_virtual.emulate import virtual_board
+from small_design import Broken, SmallDesign, make_small_build
 
 from bitward.tools import REPOSITORY
 
@@ -28,16 +29,26 @@ def test_flips_before_a_plain_memory(benchmark: ModuleType, tmp_path: Path, boar
     assert found["batch"]["65536"]["per_second"] > 10 * found["stock"]["per_second"] > 0
 
 
+def test_passes_each_way(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = make_small_build(tmp_path / "small")
+    board = virtual_board(small, lambda _: SmallDesign(small, Broken()))
+    monkeypatch.setattr("bitward.targets.board.virtual_board", lambda build: board)
+    found = benchmark.passes(small, 2, upsets=3)
+    assert (found["rows"], found["passes"]) == (6, 2) and found["there_s"] > 0 and found["from_here_s"] > 0
+
+
 def test_the_table(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]):
     batch = {"1": {"per_second": 1000.4}, "1000": {"per_second": 650000.0}}
     benchmark.table({
         "plain": {"batch": batch, "stock": None}, "rtl": {"batch": {"fc, 8 bits": batch}, "stock": {"per_second": 550}},
+        "scrub": {"rows": 6, "passes": 5, "there_s": 0.25, "from_here_s": 0.5},
         "trials": {"trials": 10, "images": 16, "per_second": 25.0},
     })  # fmt: skip
     said = capsys.readouterr().out
     assert (
         "| plain memory | not measured | 1,000 | 650,000 |  |\n| RTL, fc, 8 bits | 550 | 1,000 | 650,000 |  |" in said
     )
+    assert "before the RTL: 0.25 s on the server's side, 0.5 s from here (medians of 5)." in said
     assert said.endswith("\n25 trials a second, of one fault and 16 images (10 trials).\n")
 
 

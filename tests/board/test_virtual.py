@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+import bitward_virtual
 import pytest
 from bitward_runtime.backend import AddressError
+from bitward_runtime.bitfile import firmware_of
 from bitward_virtual import dma as regs
 from bitward_virtual.board import DDR_BASE, DDR_BYTES, VirtualBoard
 from bitward_virtual.dma import MM2S, S2MM, AxiDma
@@ -18,12 +20,11 @@ from conftest import make_build
 from fake_accelerator import DEADLOCK, DESIGN_ID, RAM, RAM_WORDS, FakeAccelerator
 
 from bitward.errors import BoardError
-from bitward.hardware.overlay import bit_body
 
 
 def as_firmware(bit: Path) -> bytes:
     """What the client makes of a .bit: its body, byte-swapped per word."""
-    return np.frombuffer(bit_body(bit.read_bytes()), dtype="<u4").byteswap().tobytes()
+    return firmware_of(bit.read_bytes())
 
 
 class Bench:
@@ -266,3 +267,59 @@ def test_buffers_are_memory_and_registers_keep_what_is_written(board: VirtualBoa
 def test_the_end_of_a_region_is_its_end(board: VirtualBoard):
     with pytest.raises(AddressError, match=r"^an address must be mapped on .*, got 8 bytes at 0xff5e00fc; "):
         board.check(CRL_BASE + 0xFC, 8)
+
+
+def test_a_buffer_that_was_freed_is_a_decode_error():
+    bench = Bench()
+    bench.start(S2MM, bench.sink.address, 16)
+    bench.source.free()
+    bench.start(MM2S, bench.source.address, 16)
+    assert bench.status(MM2S) == regs.HALTED | regs.DECODE_ERROR | regs.ERROR_IRQ
+    assert not bench.status(S2MM) & regs.IDLE  # nothing came: it goes on waiting, until it is reset
+    bench.dma.write(MM2S, regs.RESET)
+    assert bench.status(S2MM) == regs.HALTED
+
+
+def test_nothing_streams_while_nobody_receives():
+    """Back-pressure: a sender waits, is not idle, and takes no other transfer, until the receiver has room."""
+    bench = Bench()
+    bench.start(MM2S, bench.source.address, 16)
+    assert bench.status(MM2S) == 0 and bench.sink.read(0, 16) == bytes(16)
+    with pytest.raises(BoardError, match=r"^a DMA channel must be idle before its LENGTH is written, got one that wa"):
+        bench.dma.write(MM2S + regs.LENGTH, 4)
+    bench.start(S2MM, bench.sink.address, 16)
+    assert bench.status(MM2S) & regs.IDLE and bench.sink.read(0, 16) == bytes(range(1, 17))
+
+
+def test_loading_again_is_a_dma_as_after_power_up_and_ddr_as_it_was(board: VirtualBoard, bit: Path):
+    board.program("digits.bin", as_firmware(bit))
+    buffer = board.allocate(4)
+    buffer.write(0, b"kept")
+    board.write(0xAFFF_0000 + regs.DMACR, regs.RUN)
+    board.write(0xAFFF_0000 + regs.ADDRESS, buffer.address)
+    board.write(0xAFFF_0000 + regs.LENGTH, 4)  # it waits: nobody receives
+    board.program("digits.bin", as_firmware(bit))
+    assert board.read(0xAFFF_0000 + regs.DMASR) == regs.HALTED and board.read(0xAFFF_0000 + regs.ADDRESS) == 0
+    assert buffer.read(0, 4) == b"kept"
+
+
+def test_a_refused_overlay_leaves_the_loaded_one_as_it_is(board: VirtualBoard, bit: Path):
+    board.program("digits.bin", as_firmware(bit))
+    board.write(0xA000_0000 + RAM, 77)
+    for other in (b"", b"1234", as_firmware(bit)[:-4]):
+        with pytest.raises(BoardError, match=r"^(the virtual board must be given a virtual|a virtual overlay m)"):
+            board.program("digits.bin", other)
+    assert board.read(0xA000_0000 + RAM) == 77
+
+
+def test_what_is_modelled_refused_and_not_modelled_is_said_of_everything_in_one_place():
+    said = bitward_virtual.__doc__ or ""
+    rows = re.findall(r"^ {4}(\S[\w -]*?) {2,}(modelled|refused|not) ", said, re.MULTILINE)
+    assert [name for name, _ in rows] == [
+        "AXI-Lite", "AXI DMA", "streams", "DDR", "clocks", "programming", "reset", "clients", "power"
+    ]  # fmt: skip
+    known = (
+        "decode error", "LENGTH of 0", "not aligned", "outside a buffer", "stalls of a real DDR", "reset of both",
+        "one holder at a time", "overlays of another build", "as written",
+    )  # fmt: skip
+    assert [what for what in known if what not in said] == []

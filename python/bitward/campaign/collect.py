@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from bitward.campaign.plan import Campaign
 from bitward.campaign.prefix import Prefix, Tally
-from bitward.campaign.session import Event, Ready, Restored, Trials
+from bitward.campaign.session import Event, Ready, Restored, SetAside, Trials
 from bitward.campaign.store import TrialStore
 from bitward.campaign.trial import Trial
 from bitward.errors import BoardError
 from bitward.statistics import Interval, Stopping
 
+log = logging.getLogger(__name__)
+
 Report = Callable[[int, int, str], None]
 QUICK_TRIALS, NOTE_S = 5000, 1.0
+SET_ASIDE, RUN_ONCE_MORE, LOADED_ANEW = "set aside", "run once more", "loaded anew"  # what a log says of boards
 SHOWN = Stopping("top1_changed", margin=0.025, method="fixed", most=2**63)
 """Whose interval is shown, and is the result, where the plan has no rule: a fixed number of trials."""
 
@@ -39,6 +44,9 @@ class Collector:
         self.prefix = None if rule is None else Prefix(rule, campaign.model.trials, self._audit)
         self.unrestored: list[str] = []
         self.repaired: list[str] = []
+        self.boards: Counter[str] = Counter()  # trials that each did
+        self.names: dict[str, str] = {}  # what each calls itself
+        self.retried = 0
         self._golden: set[str] = set()
         self._pending: list[Trial] = []
         self._written = self._began = time.monotonic()
@@ -66,19 +74,34 @@ class Collector:
         if isinstance(event, Ready):
             self._golden.add(event.golden_sha256)
             self.repaired += event.repaired
+            if event.board is not None:
+                self.names[event.board] = event.name or "a board"
             if len(self._golden) > 1:
                 raise BoardError("the workers' targets must agree without faults, got two outputs: use one worker")
         elif isinstance(event, Trials):
             self._take_trials(event.trials)
         elif isinstance(event, Restored):
             self.unrestored += event.unrestored
+        elif isinstance(event, SetAside):
+            log.warning("the board %s is set aside: %s", event.board, event.why)
+            self._store.note({"event": SET_ASIDE, "board": event.board, "why": event.why})
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Every board that was set aside, and why, since the campaign began."""
+        return tuple(f"{each['board']}: {each['why']}" for each in self._store.log() if each["event"] == SET_ASIDE)
 
     def flush(self) -> None:
         """What came in is in the store."""
         pending, self._pending, self._written = self._pending, [], time.monotonic()
         self._store.append(pending)
 
-    def _take_trials(self, trials: Iterable[Trial]) -> None:
+    def _take_trials(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            of = {"trial": trial.trial, "board": trial.board}
+            if trial.first_failure is not None:
+                self._store.note({"event": RUN_ONCE_MORE, **of, "why": trial.first_failure, "then": trial.status})
+            if trial.aftermath is not None:
+                self._store.note({"event": LOADED_ANEW, **of, "why": trial.aftermath})
         fresh = list(trials) if self.prefix is None else self.prefix.take(trials)
         self._pending += fresh
         self.done += len(fresh)
@@ -92,6 +115,9 @@ class Collector:
         for trial in trials:
             self._tally.add(trial)
             self._flips += trial.flips
+            self.retried += trial.first_failure is not None and trial.status == "done"
+            if trial.board is not None:
+                self.boards[trial.board] += 1
             self._are_single &= trial.flips == 1
 
     def interval(self) -> Interval | None:

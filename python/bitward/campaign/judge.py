@@ -33,16 +33,19 @@ class Planned:
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares outputs with the golden ones. One for a target, as long as it is open."""
+    """Compares outputs with the golden ones. One for a target, as long as it is open; `board` says which one it is."""
 
     campaign: Campaign
     golden: npt.NDArray[Any]
+    board: str | None = None
 
     @cached_property
     def _golden_top1(self) -> npt.NDArray[np.int64]:
         return self._top1(self.golden)
 
-    def done(self, planned: Planned, outcome: Outcome) -> Trial:
+    def done(
+        self, planned: Planned, outcome: Outcome, first_failure: str | None = None, aftermath: str | None = None
+    ) -> Trial:
         """The row of a trial that gave outputs; BoardError where they are of another shape than the golden ones."""
         outputs = outcome.outputs
         if outputs.shape != self.golden.shape:
@@ -59,15 +62,23 @@ class Judge:
             outputs_sha256=digest(outputs),
             path=outcome.path,
             seconds=outcome.seconds,
+            board=self.board,
+            first_failure=first_failure,
+            aftermath=aftermath,
         )
 
     def left_out(self, planned: Planned) -> Trial:
         """The row of a trial that was screened and not audited."""
         return self._row(planned, path=SCREENED)
 
-    def failed(self, planned: Planned, status: Status, error: str, seconds: float) -> Trial:
+    def failed(
+        self, planned: Planned, status: Status, error: str, seconds: float, first_failure: str | None = None
+    ) -> Trial:
         """The row of a trial that gave no outputs."""
-        return self._row(planned, status=status, error=error, path="none", seconds=seconds)
+        return self._row(
+            planned, status=status, error=error, path="none", seconds=seconds, board=self.board,
+            first_failure=first_failure,
+        )  # fmt: skip
 
     def _row(self, planned: Planned, **found: Any) -> Trial:
         verdicts = dict.fromkeys(("outputs_changed", "top1_changed", "top1_correct", "outputs_sha256"))

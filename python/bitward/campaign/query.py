@@ -161,6 +161,20 @@ def method_text(spec: Mapping[str, Any]) -> str:
     return f"{confidence}, {'finite population' if is_finite else 'exact (Clopper-Pearson)'}"
 
 
+def boards_text(result: Mapping[str, Any]) -> str:
+    """Which boards did a campaign's trials, and what they had trouble with; empty where none took part.
+
+    >>> boards_text({"boards": {"kria:7967": 12}, "retried": 1, "failed": 2, "set_aside": ["b:1: gone"]})
+    'trials by board: kria:7967 12; right at the second attempt: 1, failed twice (DUE): 2; set aside: b:1: gone'
+    """
+    if not result.get("boards"):
+        return ""
+    did = ", ".join(f"{board} {trials:,}" for board, trials in sorted(result["boards"].items()))
+    aside = f"; set aside: {'; '.join(result['set_aside'])}" if result["set_aside"] else ""
+    again = f"right at the second attempt: {result['retried']:,}, failed twice (DUE): {result['failed']:,}"
+    return f"trials by board: {did}; {again}{aside}"
+
+
 def export(table: pa.Table, path: Path) -> None:
     """The trials are in `path`, whole or not at all: as CSV (spaces between faults), Parquet or JSON, by its suffix."""
     if path.suffix not in FORMATS:

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bitward.campaign.deadline import DeadlineError, deadline
 from bitward.campaign.judge import Judge, Planned
 from bitward.campaign.plan import Campaign, digest
 from bitward.campaign.trial import Status, Trial
 from bitward.errors import BitwardError, BoardError, LostBoardError, ToolError
 from bitward.targets import Outcome, Target
+from bitward.targets.deadline import DeadlineError, deadline
 from bitward.words import beat_of
 
 Item = TypeVar("Item")
@@ -33,10 +33,12 @@ BY_FAULT = (BitwardError, ArithmeticError, RuntimeError, TimeoutError, DeadlineE
 
 @dataclass(frozen=True)
 class Ready:
-    """A target is open, golden, and computes `golden_sha256` without faults."""
+    """A target is open, golden, and computes `golden_sha256` without faults. Of a board: which one, and what it is."""
 
     golden_sha256: str
     repaired: tuple[str, ...]
+    board: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,15 @@ class Restored:
     unrestored: tuple[str, ...]
 
 
-Event = Ready | Began | Trials | Restored
+@dataclass(frozen=True)
+class SetAside:
+    """A board is not used any more; `why` is a sentence. What it left is the others' to do, where there are some."""
+
+    board: str
+    why: str
+
+
+Event = Ready | Began | Trials | Restored | SetAside
 Events = Generator[Event, None, None]
 
 
@@ -75,7 +85,12 @@ class Session:
         self._campaign = campaign
         self._factory = factory
         self._target, self.ready, golden = self._open()
-        self._judge = Judge(campaign, golden)
+        self._judge = Judge(campaign, golden, self._target.address)
+
+    @property
+    def board(self) -> str:
+        """Which board it is, or that it is none."""
+        return self._target.address or self._campaign.target
 
     def close(self) -> None:
         """The target is closed."""
@@ -122,8 +137,8 @@ class Session:
         named = self._target.screened(self._campaign.images, [each.faults for each in chunk])
         return [replace(each, screened=bool(is_named)) for each, is_named in zip(chunk, named, strict=True)]
 
-    def _run(self, planned: Sequence[Planned]) -> Iterator[Began | Trial]:
-        left = deque(planned)
+    def _run(self, chunk: Sequence[Planned]) -> Iterator[Began | Trial]:
+        left = deque(chunk)
         while left:
             outcomes = self._target.outcomes(self._campaign.images, [each.faults for each in left])
             while left:
@@ -131,18 +146,20 @@ class Session:
                     yield Began(left[0].number, left[0].screened)
                 started = time.perf_counter()
                 found = self._next(outcomes)
+                planned, again = left.popleft(), self._target.first_failure
                 if isinstance(found, Outcome):
-                    yield self._judge.done(left.popleft(), found)
+                    yield self._judge.done(planned, found, again, self._target.aftermath)
                     continue
                 status: Status = "timed-out" if isinstance(found, (TimeoutError, DeadlineError)) else "failed"
-                yield self._judge.failed(left.popleft(), status, str(found) or status, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                yield self._judge.failed(planned, status, str(found) or status, seconds, again)
                 self._recover()
                 break
 
     def _next(self, outcomes: Iterator[Outcome]) -> Outcome | Exception:
         """What the next trial gives, or what it raises; ToolError where the target has left it out."""
         try:
-            with deadline(self._campaign.timeout_s):
+            with deadline(None if self._target.limits_attempts else self._campaign.timeout_s):
                 outcome = next(outcomes, None)
         except LostBoardError:
             raise  # no trial's outcome: the campaign ends here, and goes on with another board
@@ -176,29 +193,42 @@ class Session:
     def _open(self) -> tuple[Target, Ready, npt.NDArray[Any]]:
         """The target, what it says of itself, and its outputs without faults; closed again where it is wrong."""
         target = self._factory()
+        target.limit_s = self._campaign.timeout_s
         try:
             target.open()
             repaired = _repair(target, self._campaign)
             golden = np.asarray(target.infer(self._campaign.images))
             _check_expected(self._campaign, golden)
+            name = target.name
         except BaseException:
             target.close()
             raise
-        return target, Ready(digest(golden), repaired), golden
+        return target, Ready(digest(golden), repaired, target.address, name), golden
 
 
 def attend(
     campaign: Campaign, factory: TargetFactory, numbers: Iterable[int], stopped: Callable[[], bool] = lambda: False
 ) -> Events:
-    """One target from opening to read-back: Ready, then Trials, then Restored.
+    """One target from opening to read-back: Ready, then Trials, then Restored, or SetAside and LostBoardError.
 
     With a time limit, Began before each trial; those that failed are given at once, before the target is mended.
     """
     with closing(Session(campaign, factory)) as session:
         yield session.ready
-        pending: list[Trial] = []
-        sent = time.monotonic()
-        for event in session.trials(numbers, stopped):
+        try:
+            yield from in_batches(session.trials(numbers, stopped))
+        except LostBoardError as error:
+            yield SetAside(session.board, str(error))
+            raise
+        yield Restored(session.unrestored())
+
+
+def in_batches(events: Iterable[Began | Trial]) -> Iterator[Began | Trials]:
+    """Trials as one event for several, those that failed at once; what was done before an error comes before it."""
+    pending: list[Trial] = []
+    sent = time.monotonic()
+    try:
+        for event in events:
             if isinstance(event, Began):
                 yield event
                 continue
@@ -206,8 +236,10 @@ def attend(
             if event.status != "done" or len(pending) >= SEND_TRIALS or time.monotonic() - sent >= SEND_S:
                 yield Trials(tuple(pending))
                 pending, sent = [], time.monotonic()
+    except BitwardError:
         yield Trials(tuple(pending))
-        yield Restored(session.unrestored())
+        raise
+    yield Trials(tuple(pending))
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -5,6 +5,7 @@
     part-*.parquet trials, one row each; written beside, synced, then renamed: whole or not there
     images.npz     the images that faults were judged on, so that any trial can be run again anywhere
     result.json    what was found after the last trial
+    log.jsonl      what boards had trouble with: trials run once more, overlays loaded anew, boards set aside
     lock           held while a process appends
 
 A store belongs to one spec. Whoever comes with another is told which parameter differs, so that no table mixes two.
@@ -16,7 +17,9 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +36,9 @@ from bitward.campaign.trial import Trial
 from bitward.errors import OtherCampaignError, StoreError
 from bitward.tools import PARTIAL_SUFFIX, atomic_path, atomic_write, git_hash, output_directory, writing_to
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SPEC_FILE, RESULT_FILE, LOCK_FILE, IMAGES_FILE = "spec.json", "result.json", "lock", "images.npz"
+LOG_FILE = "log.jsonl"
 ANOTHER = "choose another folder, or delete this one to start again"
 
 
@@ -196,6 +200,21 @@ class TrialStore:
         """What `set_result` kept; None when the campaign has not come to its end."""
         path = self.directory / RESULT_FILE
         return _read_json(path) if path.exists() else None
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """The entry is in the log, with the time of day."""
+        line = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **entry})
+        with writing_to(self.directory), open(self.directory / LOG_FILE, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def log(self) -> list[dict[str, Any]]:
+        """What was noted, in order; a line that kill -9 cut short is left out."""
+        path = self.directory / LOG_FILE
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def _parts(self) -> list[Path]:
         return sorted(self.directory.glob("part-*.parquet"))

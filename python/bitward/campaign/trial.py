@@ -21,6 +21,11 @@ class Trial:
     Changes count images; without labels `top1_correct` is None. All verdicts are None where there are none: in a trial
     that failed or timed out (`error` says how), and in one that was screened out (path "screened"). `screened` is true
     for those that the screen named, also when they were audited, that is run all the same.
+
+    On boards a trial that fails is run once more; `first_failure` is what the first attempt ended in. Where the second
+    attempt is "done", that was the infrastructure's; where it failed too, it is the trial's outcome, a detected
+    unrecoverable error (DUE), which stays in every denominator. `aftermath` is what read-back and canary found wrong
+    when the trial was over; the board was loaded anew before the next.
     """
 
     trial: int
@@ -48,3 +53,6 @@ class Trial:
     path: str = "full"  # how the outputs were computed
     screened: bool = False
     seconds: float = 0.0
+    board: str | None = None  # which of the boards ran it, host:port
+    first_failure: str | None = None
+    aftermath: str | None = None

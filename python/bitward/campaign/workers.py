@@ -23,13 +23,15 @@ END_S = 5.0  # what a process that was told to end may take
 
 
 @dataclass(frozen=True)
-class _Failed:
+class Failed:
+    """What a process ended in: to be raised by whoever started it."""
+
     error: BitwardError
 
 
 @dataclass(frozen=True)
-class _Ended:
-    pass
+class Ended:
+    """A process has done everything, and given back what it took."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def from_workers(
         told: set[Connection] = set()
         while running:
             if stopped():
-                _tell(running - told)
+                tell(running - told)
                 told |= running
             ready = wait(list(running), _patience(watch, [workers[each].number for each in running]))
             for connection in [each for each in ready if isinstance(each, Connection)]:
                 event = _receive(connection, workers[connection].process)
-                if isinstance(event, _Ended):
+                if isinstance(event, Ended):
                     running.discard(connection)
                     continue
                 if watch is not None:
@@ -95,16 +97,25 @@ def from_workers(
                     running |= set(fresh)
                     yield event
     finally:
-        _end([worker.process for worker in workers.values()])
+        end([worker.process for worker in workers.values()])
+
+
+def started(function: Callable[..., None], *arguments: Any) -> tuple[Connection, BaseProcess]:
+    """A process that calls `function(its end of a pipe, *arguments)`, and our end of that pipe.
+
+    A BitwardError in it is sent as Failed; it ends quietly when its parent is gone. All must be picklable.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, function, *arguments), daemon=True)
+    process.start()
+    theirs.close()  # else the pipe would stay open when the process dies
+    return ours, process
 
 
 def _started(number: int, generator: Callable[..., Iterator[Any]], share: Any) -> dict[Connection, _Worker]:
     """A process that works at a share, by our end of its pipe."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, generator, share), daemon=True)
-    process.start()
-    theirs.close()  # else the pipe would stay open when the process dies
+    ours, process = started(_pump, generator, share)
     return {ours: _Worker(number, process)}
 
 
@@ -120,7 +131,8 @@ def _overdue(watch: Watching[Any], workers: dict[Connection, _Worker], running: 
     return [each for each, seconds in left.items() if seconds is not None and seconds <= 0 and not each.poll()]
 
 
-def _end(processes: Sequence[BaseProcess]) -> None:
+def end(processes: Sequence[BaseProcess]) -> None:
+    """None of the processes is there any more."""
     for each in processes:
         each.terminate()
     for each in processes:
@@ -129,7 +141,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
             each.kill()
 
 
-def _tell(connections: set[Connection]) -> None:
+def tell(connections: set[Connection]) -> None:
     """The processes behind the connections are to end."""
     for connection in connections:
         with suppress(BrokenPipeError, ConnectionResetError):  # it is at its end already
@@ -145,18 +157,23 @@ def _receive(connection: Connection, process: BaseProcess) -> Any:
             f"a worker process must end after its last trial, got exit code {process.exitcode}: start again to go on "
             "where it stopped, with fewer workers if memory was short"
         ) from None
-    if isinstance(event, _Failed):
+    if isinstance(event, Failed):
         raise event.error
     return event
 
 
-def _work(connection: Connection, generator: Callable[..., Iterator[Any]], share: Any) -> None:
-    """The main function of a worker."""
+def _work(connection: Connection, function: Callable[..., None], *arguments: Any) -> None:
+    """The main function of a process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C goes to the whole group: the parent ends us in order
-    with suppress(BrokenPipeError, ConnectionResetError):  # the parent was killed
+    with suppress(BrokenPipeError, ConnectionResetError, EOFError):  # the parent was killed
         try:
-            for event in generator(share, connection.poll):
-                connection.send(event)
-            connection.send(_Ended())
+            function(connection, *arguments)
         except BitwardError as error:
-            connection.send(_Failed(error))
+            connection.send(Failed(error))
+
+
+def _pump(connection: Connection, generator: Callable[..., Iterator[Any]], share: Any) -> None:
+    """The events of a generator go out, and that it ended."""
+    for event in generator(share, connection.poll):
+        connection.send(event)
+    connection.send(Ended())

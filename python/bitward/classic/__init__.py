@@ -7,10 +7,11 @@ checkpoints of the usual CIFAR forms load. `width` scales the channels, for trai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bitward.errors import ModelError, nearest
 from bitward.registry import Registry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _REGISTRY = Registry(__name__, "network")
 _OTHER_NAMES = (("module.", ""), ("shortcut.", "downsample."), ("linear.", "fc."))
+_DOTTED = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # of DenseNet's first checkpoints: norm.1, conv.2
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,18 @@ class Classic:
     """`build(classes, channels, width)` gives an untrained network for images of `size` pixels a side.
 
     It takes floats, (n, channels, size, size), normalised as its training had them, and gives (n, classes) scores.
+    Images of other sizes do as well, from `least` pixels a side, of multiples of `multiple`. `recipe` names how it is
+    trained (bitward.train). Networks for images that are `labelled` by pixel give (n, classes, height, width) scores.
     """
 
     name: str
     title: str
     size: int
     build: Callable[[int, int, float], nn.Module]
+    least: int = 8
+    recipe: str = "classic"
+    labelled: Literal["image", "pixel"] = "image"
+    multiple: int = 1
 
 
 def classic_names() -> tuple[str, ...]:
@@ -82,7 +90,7 @@ def _translated(name: str) -> str:
     for theirs, ours in _OTHER_NAMES:
         if name.startswith(theirs) or f".{theirs}" in name:
             name = name.replace(theirs, ours)
-    return name
+    return _DOTTED.sub(r"\1\2", name)
 
 
 def _check_names(path: str | Path, given: dict[str, Any], wanted: dict[str, Any]) -> None:

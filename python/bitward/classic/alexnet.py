@@ -35,4 +35,4 @@ def build(classes: int = 10, channels: int = 1, width: float = 1.0) -> nn.Module
     ))  # fmt: skip
 
 
-CLASSIC = Classic("alexnet", "AlexNet for 28x28 or 32x32 images", 28, build)
+CLASSIC = Classic("alexnet", "AlexNet for 28x28 or 32x32 images", 28, build, recipe="classic-plain")

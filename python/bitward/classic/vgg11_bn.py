@@ -34,4 +34,4 @@ def build(classes: int = 10, channels: int = 3, width: float = 1.0) -> nn.Module
     ))  # fmt: skip
 
 
-CLASSIC = Classic("vgg11_bn", "VGG-11 with batch norm for 32x32 images", 32, build)
+CLASSIC = Classic("vgg11_bn", "VGG-11 with batch norm for 32x32 images", 32, build, least=32)

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
+from bitward.cli._board import board_options
 from bitward.errors import ConfigError
 from bitward.tools import atomic_path
+
+if TYPE_CHECKING:
+    from bitward_runtime.connection import Connection
 
 
 @click.command()
@@ -18,10 +23,8 @@ from bitward.tools import atomic_path
 @click.argument("outputs", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="rtl", show_default=True,
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
-@click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=click.IntRange(1, 65535), default=7967, show_default=True,
-              help="Port of the board's server.")  # fmt: skip
-def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | None, port: int) -> None:
+@board_options()
+def command(build_dir: Path, inputs: Path, outputs: Path, on: str, connection: Connection) -> None:
     """Run the arrays of INPUTS.npy through the build in DIR; write what the network gives to OUTPUTS.npy.
 
     Arrays are as the ONNX graph takes and returns them, images along axis 0; the host scales and quantizes
@@ -31,7 +34,8 @@ def command(build_dir: Path, inputs: Path, outputs: Path, on: str, host: str | N
     from bitward.manifest import apply_edge
 
     images = _load(inputs)
-    with Place(on, build_dir, host, port).target() as target:  # type: ignore[arg-type]
+    place = Place(on, build_dir, connection.host, connection.port, connection.credentials)  # type: ignore[arg-type]
+    with place.target() as target:
         io = target.manifest.io
         if io is None:
             raise ConfigError(f"{build_dir} must be a build with streams, got a software-only manifest")

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitward.cli import session
+from bitward.cli._board import board_options
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bitward_runtime.connection import Connection
+
     from bitward.flow.spec import Inject
 
 MODELS = ("single", "uniform", "layers", "exact", "ber", "burst", "replay")
 METRICS = ("top1_changed", "outputs_changed", "top1_change_rate")
-HERE = ("workers", "on", "side", "host", "port", "runs", "data", "restart", "scheduler")  # options that no flow has
+HERE = ("workers", "on", "side", "connections", "runs", "data", "restart", "scheduler")  # options that no flow has
 
 FAULTS = (
     click.option("--model", type=click.Choice(MODELS), help="How faults are drawn (default: the flow's, or single)."),
@@ -61,17 +64,16 @@ def _options(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("flow", type=click.Path(path_type=Path))
-@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="engine", show_default=True,
-              help="Software prediction, RTL simulation, or a board.")  # fmt: skip
+@click.option("--on", type=click.Choice(["engine", "rtl", "board", "torch"]), default="engine", show_default=True,
+              help="Software prediction, RTL simulation, a board; torch for a flow of a float network.")  # fmt: skip
 @click.option("--side", type=click.Choice(["plain", "hardened"]), default="hardened", show_default=True,
               help="Which of the flow's builds.")  # fmt: skip
 @_options(FAULTS, RULES)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (engine and rtl).")
 @click.option("--scheduler", metavar="local|tcp://...", help="Work on Dask: here, or on the cluster at this address.")
-@click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=7967, show_default=True, help="Port of the board's server."
-)
+@click.option("--board", metavar="KIND", help="Kind of the boards (default: virtual); a real one loads what make "
+              "bitstream left.")  # fmt: skip
+@board_options(many=True)
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA
@@ -82,13 +84,25 @@ def command(flow: Path, **given: Any) -> None:
     What is not given here is as the flow has it. The same seed gives the same faults on every target. After each trial
     the memory is restored, and at the end it is read back against the golden image. Trials survive kill -9: start again
     to go on. `bitward trials` looks at them.
+
+    Several boards (--host A --host B) share the trials. A trial that a board fails is run once more; failing again is
+    its outcome. A board that is lost, or needs that too often, is set aside, and the others do what it left. On a KV260
+    this has not yet run.
     """
     from bitward.flow import load_flow, prepare
     from bitward.flow.attack import Place
+    from bitward.flow.boards import connections_of, places_of
+    from bitward.flow.kinds import is_software
     from bitward.flow.rules import model_of, rules_of
-    from bitward.flow.stages import attack_with, campaign_parts
+    from bitward.flow.stages import attack_with
+    from bitward.manifest import Manifest
 
     here = {name: given.pop(name) for name in HERE}
+    if is_software(flow):
+        _inject_software(flow, given, here)
+        return
+    if here["on"] == "torch":
+        raise ConfigError(f"--on torch must go with a flow of a float network, got {flow}: take engine, rtl or board")
     spec = load_flow(flow)
     settings = _changed(spec.inject, given)
     spec = spec.model_copy(update={"inject": settings})
@@ -96,19 +110,42 @@ def command(flow: Path, **given: Any) -> None:
     if on == "board" and here["scheduler"]:
         raise ConfigError("--scheduler must go with engine or rtl, got board: a board answers to one process alone")
     run = prepare(spec, here["runs"], session().console, to="build", data=here["data"])
-    manifest, _golden = campaign_parts(run, side)
-    model = model_of(settings, manifest)
+    connections: tuple[Connection, ...] = here["connections"]
+    if connections[0].host is None:
+        connections = connections_of(settings)
+    places: tuple[Place, ...] = (Place(on, run.build(side)),)
+    if on == "board":
+        places = places_of(run, settings.board, side, connections)
+    model = model_of(settings, Manifest.load(places[0].build / "manifest.json"))
     rules = rules_of(settings, model, here["scheduler"])
     name = f"inject-{side}-{on}" if settings.model == "single" else f"inject-{settings.model}-{side}-{on}"
-    place = Place(on, run.build(side), here["host"], here["port"])
     workers = 1 if on == "board" else here["workers"]
-    found = attack_with(run, name, place, model, settings.images, workers, here["restart"], rules)
+    place, *more = places
+    found = attack_with(run, name, place, model, settings.images, workers, here["restart"], rules, more)
     _tell(found, settings)
     click.echo(run.campaign(name))
 
 
+def _inject_software(flow: Path, given: dict[str, Any], here: dict[str, Any]) -> None:
+    """The campaign on a flow of a float network, of which there is no other target than torch."""
+    from bitward.flow.software_inject import Where, defaults_of, inject_software
+    from bitward.flow.software_spec import load_software_flow
+
+    if here["on"] in ("rtl", "board"):
+        raise ConfigError(f"--on must be torch for a float network, of which no hardware is built, got {here['on']}")
+    spec = load_software_flow(flow)
+    settings = _changed(defaults_of(spec), given)
+    where = Where(here["runs"], here["data"], here["workers"], here["scheduler"], here["restart"])
+    folder, found = inject_software(spec, settings, where, session().console)
+    session().console.print("software-only: a float network in PyTorch, its weights as they are read from stored words")
+    _tell(found, settings)
+    click.echo(folder)
+
+
 def _tell(found: dict[str, Any], settings: Inject) -> None:
     """What the campaign found, in a line or two."""
+    from bitward.campaign.query import boards_text
+
     console = session().console
     if settings.model != "single":
         console.print(f"{found['model']}; {found['flips']}", markup=False, soft_wrap=True)
@@ -118,6 +155,8 @@ def _tell(found: dict[str, Any], settings: Inject) -> None:
         f"{'yes' if found['restored_golden'] else 'NO'}",
         soft_wrap=True,
     )
+    if said := boards_text(found):
+        console.print(said, markup=False, soft_wrap=True)
     if found["interval"]:
         at = {name: f"{100 * value:.3g} %" for name, value in found["interval"].items()}
         console.print(

@@ -4,19 +4,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bitward.errors import BoardError
+from bitward.cli._board import board_options
+
+if TYPE_CHECKING:
+    from bitward_runtime.connection import Connection
 
 
 @click.command()
 @click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="board", show_default=True,
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
-@click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=click.IntRange(1, 65535), default=7967, show_default=True,
-              help="Port of the board's server.")  # fmt: skip
+@board_options()
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Images per batch.")
 @click.option("--batches", type=click.IntRange(1), default=20, show_default=True, help="Batches that are timed.")
 @click.option("--passes", type=click.IntRange(1), default=3, show_default=True,
@@ -26,7 +28,7 @@ from bitward.errors import BoardError
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
               help="Write everything here as JSON, and one row as CSV beside it.")  # fmt: skip
 def command(
-    build_dir: Path, on: str, host: str | None, port: int, images: int, batches: int, passes: int, transfers: int,
+    build_dir: Path, on: str, connection: Connection, images: int, batches: int, passes: int, transfers: int,
     out: Path | None,
 ) -> None:  # fmt: skip
     """Measure the build in DIR: frames per second, latency (p50, p95, p99), power where an INA260 can be read.
@@ -40,10 +42,11 @@ def command(
     from bitward_runtime.measure import Plan, lines
 
     from bitward.flow.attack import Place
-    from bitward.flow.measure import measure_build, save_measurement
+    from bitward.flow.measure import check_golden, measure_build, save_measurement
 
     plan = Plan(golden_passes=passes, batches=batches, transfers=transfers)
-    measured = measure_build(Place(on, build_dir, host, port), images, plan)  # type: ignore[arg-type]
+    place = Place(on, build_dir, connection.host, connection.port, connection.credentials)  # type: ignore[arg-type]
+    measured = measure_build(place, images, plan)
     for line in lines(measured):
         click.echo(line)
     click.echo()
@@ -51,8 +54,4 @@ def command(
     if out is not None:
         for path in save_measurement(measured, out):
             click.echo(path)
-    if not measured.golden.is_identical:
-        raise BoardError(
-            f"{passes} passes must give what the engine predicts, got {measured.golden.differing} samples that differ: "
-            "--out keeps them; is a memory upset, or the overlay another build's?"
-        )
+    check_golden(measured, "--out keeps them")

@@ -21,14 +21,19 @@ from bitward.cli.train import DATA
 def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Path | None) -> None:
     """Run the experiment of the YAML file FLOW; stages that nothing changed for are not run again.
 
-    Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped.
+    Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped. A flow of a
+    classic float network (vgg11_bn, resnet18 ...) is software-only: train, quantize, attack, report.
 
     Faults of another model are injected too where FLOW has, for example, inject: {model: ber, ber: 1.0e-5}. All options
     of bitward inject that say which faults, and when to stop, are keys there.
     """
     from bitward.flow import load_flow, run_flow
+    from bitward.flow.kinds import is_software
 
     console = session().console
+    if is_software(flow):
+        _run_software(flow, runs, to, force, data)
+        return
     folder, summary = run_flow(load_flow(flow), runs, console, to, force, data)
     msb = summary["msb_faults"]
     if isinstance(msb, dict):
@@ -38,3 +43,20 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Pat
         )
     report = folder / "report.html"
     click.echo(report if to in (None, "report") else folder / "summary.json")
+
+
+def _run_software(flow: Path, runs: Path, to: str | None, force: str | None, data: Path | None) -> None:
+    """A flow of a float network has run; what it found is told in a line a rate."""
+    from bitward.flow.software import over_seeds, run_software
+    from bitward.flow.software_spec import load_software_flow
+
+    console = session().console
+    folder, summary = run_software(load_software_flow(flow), runs, console, to, force, data)
+    for (spread, ber), found in over_seeds(summary.get("vulnerability", [])).items():
+        flips = found["rows"][0]["flips"][0]
+        console.print(
+            f"{summary['stored_as']}, software-only, {ber:g} over {spread} ({flips:,.1f} flips a trial): "
+            f"{100 * found['drop']:.2f} points lost \\[{100 * found['low']:.2f}, {100 * found['high']:.2f}]",
+            soft_wrap=True,
+        )
+    click.echo(folder / "report.html" if to in (None, "report") else folder)

@@ -11,9 +11,12 @@ from rich import box
 from rich.table import Table
 
 from bitward.cli import session
+from bitward.cli._board import board_options
 from bitward.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bitward_runtime.connection import Connection
+
     from bitward.campaign.query import Group
     from bitward.metrics import Share
 
@@ -28,12 +31,10 @@ if TYPE_CHECKING:
               help="Where it is run again.")  # fmt: skip
 @click.option("--build", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="The build that it was run on, as bitward build or run left it.")  # fmt: skip
-@click.option("--host", help="Board to use; without it a virtual board is started.")
-@click.option("--port", type=click.IntRange(1, 65535), default=7967, show_default=True,
-              help="Port of the board's server.")  # fmt: skip
+@board_options()
 def command(
     directory: Path, condition: str | None, target: Path | None, replay: int | None, on: str, build: Path | None,
-    host: str | None, port: int,
+    connection: Connection,
 ) -> None:  # fmt: skip
     """Show the trials in DIR, a campaign's folder, by memory and bit; or filter, export, or run one of them again.
 
@@ -41,7 +42,7 @@ def command(
     outputs_changed, top1_changed (numbers of images), top1_correct, seconds and others; the export has them all.
     """
     if replay is not None:
-        _replay(directory, replay, on, build, host, port)
+        _replay(directory, replay, on, build, connection)
         return
     from bitward.campaign import TrialStore, verdicts_sha256
     from bitward.campaign.query import export, flips, model_text, summary, where
@@ -65,12 +66,13 @@ def command(
         click.echo(f"verdicts {verdicts_sha256(table)}")
 
 
-def _replay(directory: Path, number: int, on: str, build: Path | None, host: str | None, port: int) -> None:
+def _replay(directory: Path, number: int, on: str, build: Path | None, connection: Connection) -> None:
     from bitward.flow.attack import Place, run_again
 
     if build is None:
         raise ConfigError("--build must name the build to run a trial again on, got nothing: give the campaign's own")
-    again = run_again(directory, number, Place(on, build, host, port))  # type: ignore[arg-type]
+    place = Place(on, build, connection.host, connection.port, connection.credentials)  # type: ignore[arg-type]
+    again = run_again(directory, number, place)
     what = " ".join(map(str, again.faults[:3])) + (
         f" and {len(again.faults) - 3} more" if len(again.faults) > 3 else ""
     )
@@ -84,9 +86,9 @@ def _replay(directory: Path, number: int, on: str, build: Path | None, host: str
 
 def _ending(ended: dict[str, Any], spec: dict[str, Any]) -> str:
     """How the campaign ended, and the interval of its rule, by its method."""
-    from bitward.campaign.query import method_text
+    from bitward.campaign.query import boards_text, method_text
 
-    text = f"ended: {ended['ended']}"
+    text = "; ".join(filter(None, (f"ended: {ended['ended']}", boards_text(ended))))
     if ended["interval"] is None:
         return text
     at = {name: f"{100 * value:.3g} %" for name, value in ended["interval"].items()}

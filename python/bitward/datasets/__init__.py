@@ -12,14 +12,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from bitward.datasets._segmentation import class_weights
+from bitward.errors import ConfigError
 from bitward.registry import Registry
+from bitward.tools import cache_folder, data_directory
+
+if TYPE_CHECKING:
+    from bitward.datasets._published import Published
+
+__all__ = [
+    "PICTURES_LIE", "Dataset", "Examples", "class_weights", "data_root", "dataset_names", "download_folder",
+    "load_dataset", "normalised", "published_files",
+]  # fmt: skip
 
 _REGISTRY = Registry(__name__, "dataset")
+PICTURES_LIE = "a folder or .tar.gz with train/CLASS/*.jpg and test/CLASS/*.jpg"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +59,10 @@ class Dataset:
     test: Callable[[], Examples] = field(repr=False)
     labelled: Literal["image", "pixel"] = "image"
     by_path: bool = False  # the images are not made here: whoever uses them says where they lie
+    mean: tuple[float, ...] = (0.5,)  # of pixels as 0 to 1, per channel or for all: what `normalised` subtracts
+    deviation: tuple[float, ...] = (0.5,)  # and what it divides by
+    ignore: int | None = None  # the label of pixels that nobody labelled: they count nothing
+    class_names: tuple[str, ...] = ()  # by label, where they are known
 
     @cached_property
     def _train(self) -> Examples:
@@ -86,9 +102,52 @@ class Dataset:
         return whole.hexdigest()
 
 
+def normalised(dataset: Dataset, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Images as the classic float networks take them: (pixel / (2^pixel_bits - 1) - mean) / deviation, float32 NCHW.
+
+    `images` are NCHW pixels of that dataset, of any type; mean and deviation are the dataset's, by channel.
+    """
+    mean, deviation = (np.array(values).reshape(1, -1, 1, 1) for values in (dataset.mean, dataset.deviation))
+    factor = 1 / ((2**dataset.pixel_bits - 1) * deviation)
+    scaled = images.astype(np.float32) * factor.astype(np.float32)
+    scaled -= (mean / deviation).astype(np.float32)
+    return scaled
+
+
 def dataset_names() -> tuple[str, ...]:
     """The names that `load_dataset` knows."""
     return _REGISTRY.names()
+
+
+def published_files(name: str) -> tuple[Published, ...]:
+    """The files of that dataset as its authors published them; ConfigError where it has none, or there is no such."""
+    files: tuple[Published, ...] = getattr(_REGISTRY.module(name), "DOWNLOADS", ())
+    if not files:
+        raise ConfigError(f"dataset must be one that is published as files, got {name!r}, which has none: use it as is")
+    return files
+
+
+def download_folder(name: str) -> Path:
+    """Where the files of a dataset are put unless told otherwise: NAME below BITWARD_DATA, or below bitward's cache."""
+    return (data_directory() or cache_folder("data")) / name
+
+
+def data_root(name: str, data: Path | None) -> Path:
+    """Where to look for the files of a dataset: `data`, or BITWARD_DATA, or what was downloaded.
+
+    ConfigError where none of these is given.
+    """
+    if base := data or data_directory():
+        return base.expanduser()
+    if (base := download_folder(name)).is_dir():
+        return base
+    raise ConfigError(f"the images of {name!r} must be given, got no path: {_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    if getattr(_REGISTRY.module(name), "DOWNLOADS", ()):
+        return f"give --data, or set BITWARD_DATA to, the folder of its files, or run bitward data {name}"
+    return f"give --data, or set BITWARD_DATA to, {getattr(_REGISTRY.module(name), 'LIE', PICTURES_LIE)}"
 
 
 def load_dataset(name: str, data: Path | None = None) -> Dataset:

@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from bitward.datasets import Dataset, Examples
+from bitward.datasets import PICTURES_LIE, Dataset, Examples, data_root
 from bitward.errors import ConfigError
-from bitward.tools import cores, data_directory
+from bitward.tools import cores
 
 PARTS = ("train", "test")
 PICTURES = (".jpg", ".jpeg", ".png")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-ADVICE = "give --data, or set BITWARD_DATA to, a folder or .tar.gz with train/CLASS/*.jpg and test/CLASS/*.jpg"
+ADVICE = f"give --data, or set BITWARD_DATA to, {PICTURES_LIE}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +71,7 @@ def find(name: str, data: Path | None) -> Path:
 
     Without `data`, the folder that BITWARD_DATA names is `data`.
     """
-    base = data or data_directory()
-    if base is None:
-        raise ConfigError(f"the images of {name!r} must be given, got no path: {ADVICE}")
-    base = base.expanduser()
+    base = data_root(name, data)
     if base.is_file() and base.name.endswith(ARCHIVES):
         return base
     if not base.is_dir():

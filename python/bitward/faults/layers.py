@@ -8,31 +8,37 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from numpy.random import PCG64
 
 from bitward.errors import FormatError
 from bitward.faults.draw import below
 from bitward.faults.fault import Fault
+from bitward.faults.faults import Faults, Indices
 from bitward.faults.model import Sampler, Trial
-from bitward.faults.population import Population
+from bitward.faults.population import FEW, Population
 
 
 @dataclass(frozen=True)
 class Layers(Sampler):
     """`flips` distinct bits a trial, each of a layer drawn uniformly, then of that layer's live bits.
 
-    The draw of FORTUNE's released code (which may hit a bit twice; here another is drawn). A small layer's bits are hit
-    far more often than at the nominal rate: take `Uniform` or `Ber` for upsets per stored bit.
+    The draw of FORTUNE's released code. Theirs may draw a bit twice, as this does with `repeats`: a bit that is drawn
+    an even number of times is not hit, and a trial has at most `flips` faults. Without, another bit is drawn. A small
+    layer's bits are hit far more often than at the nominal rate: take `Uniform` or `Ber` for upsets per stored bit.
     """
 
     name: ClassVar[str] = "layers"
 
     flips: int = 1
     bits: tuple[int, ...] | None = None
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         least = min(layer.size for layer in self._layers)
-        if not 1 <= self.flips <= least:
+        if self.repeats and self.flips < 1:
+            raise FormatError(f"flips must be 1 or more, got {self.flips}: ask for one")
+        if not self.repeats and not 1 <= self.flips <= least:
             raise FormatError(
                 f"flips must be 1 to {least}, the live bits of the smallest layer, got {self.flips}: ask for fewer"
             )
@@ -51,9 +57,21 @@ class Layers(Sampler):
 
     def _hit(self, number: int) -> Trial:
         source = self._stream(number)
+        if self.repeats:
+            return self._drawn(source)
         hit: dict[Fault, None] = {}
         while len(hit) < self.flips:
             layer = self._layers[int(below(source, len(self._layers), 1)[0])]
             rank = below(source, layer.size, 1)
             hit.update(dict.fromkeys(layer.faults(np.asarray(rank))))
         return tuple(hit)
+
+    def _drawn(self, source: PCG64) -> Trial:
+        """The bits that were drawn an odd number of times, layer by layer."""
+        counts = np.bincount(below(source, len(self._layers), self.flips), minlength=len(self._layers))
+        places: dict[str, tuple[Indices, Indices]] = {}
+        for layer, count in zip(self._layers, counts.tolist(), strict=True):
+            ranks, times = np.unique(below(source, layer.size, count), return_counts=True)
+            places.update(layer.places(ranks[times % 2 == 1]))
+        drawn = Faults(places)
+        return drawn if len(drawn) > FEW else tuple(drawn)

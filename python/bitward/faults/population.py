@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bitward.errors import FormatError
 from bitward.faults.fault import Fault
-from bitward.faults.faults import Faults
+from bitward.faults.faults import Faults, Indices
 from bitward.manifest import Manifest, Memory, Stratum
 
 FEW = 64  # faults of a trial that are quicker handled one by one
@@ -76,6 +76,11 @@ class Population:
 
     def faults(self, ranks: npt.NDArray[np.int64]) -> Sequence[Fault]:
         """The faults of ascending `ranks`, each 0 to size - 1: as a tuple where they are few, as arrays else."""
+        drawn = Faults(self.places(ranks))
+        return drawn if len(drawn) > FEW else tuple(drawn)
+
+    def places(self, ranks: npt.NDArray[np.int64]) -> dict[str, tuple[Indices, Indices]]:
+        """(rows, bits) of ascending `ranks` by memory, as `Faults` has them."""
         which = np.searchsorted(self._ends, ranks, side="right")
         starts = np.flatnonzero(np.diff(which, prepend=-1)).tolist()
         found: dict[str, list[npt.NDArray[np.int64]]] = {}
@@ -85,5 +90,4 @@ class Population:
             members = memory.members(stratum.stored_bit, ranks[start:end] - first)
             found.setdefault(memory.name, []).append(members)
         whole = {memory: np.concatenate(parts) for memory, parts in found.items()}
-        drawn = Faults({memory: (places[:, 0], places[:, 1]) for memory, places in whole.items()})
-        return drawn if len(drawn) > FEW else tuple(drawn)
+        return {memory: (places[:, 0], places[:, 1]) for memory, places in whole.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flows: one YAML, one command, one folder: train, export, harden, build, verify, inject, report.
+"""Flows: one YAML, one command, one folder: train, export, harden, build, verify, measure, inject, report.
 
 A stage runs when its settings, its inputs or its code changed since it last ran in that folder, and not otherwise.
 """
@@ -43,6 +43,10 @@ def run_flow(
         if name is not None and name not in STAGE_NAMES:
             raise ConfigError(
                 f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest(name, STAGE_NAMES)}"
+            )
+        if name is not None and any(stage.name == name and not stage.is_asked(flow) for stage in STAGES):
+            raise ConfigError(
+                f"the flow must ask for the stage {name}, got none of its keys: add a section, {name}: {{}} suffices"
             )
     run = _open(flow, runs, console, data)
     with locked(run.folder):
@@ -116,11 +120,12 @@ def _open(flow: Flow, runs: Path, console: Console, data: Path | None = None) ->
 def _run_stages(run: Run, record: StageRecord, to: str | None, force: str | None) -> dict[str, dict[str, Any]]:
     """What the stages up to `to` found, and those after it that would find the same if they ran."""
     results: dict[str, dict[str, Any]] = {}
-    names = [stage.name for stage in STAGES]
+    asked = [stage for stage in STAGES if stage.is_asked(run.flow)]
+    names = [stage.name for stage in asked]
     last = names.index(to) if to in names else len(names) - 1
-    for stage in STAGES[: last + 1]:
+    for stage in asked[: last + 1]:
         results[stage.name] = _run_stage(run, record, stage, forced=stage.name == force)
-    for stage in STAGES[last + 1 :]:
+    for stage in asked[last + 1 :]:
         known = record.result(stage.name, _key(run, stage))
         if known is not None and _left_all(run, stage):
             results[stage.name] = known

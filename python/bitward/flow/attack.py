@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from bitward_runtime.connection import Connection, Credentials
 from numpy.typing import NDArray
 
 from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign, trial_faults
@@ -36,6 +37,12 @@ class Place:
     build: Path
     host: str | None = None
     port: int = 7967
+    credentials: Credentials | None = None
+
+    @classmethod
+    def at(cls, connection: Connection, build: Path) -> Place:
+        """A board, with this build."""
+        return cls("board", build, connection.host, connection.port, connection.credentials)
 
     def target(self) -> Target:
         """The target, closed. Picklable, so that workers can make their own."""
@@ -49,7 +56,7 @@ class Place:
             return RtlTarget(self.build)
         from bitward.targets.board import BoardTarget
 
-        return BoardTarget(self.build, self.host, self.port)
+        return BoardTarget(self.build, self.host, self.port, self.credentials)
 
 
 def msb_faults(manifest: Manifest, voted: int) -> list[Fault]:
@@ -108,11 +115,12 @@ def run(
     progress: Progress | None = None,
     restart: bool = False,
     rules: Rules = NO_RULES,
+    more_boards: Sequence[Place] = (),
 ) -> CampaignResult:
     """Every trial is done at `place`; trials lie in `directory`, an interrupted campaign goes on there.
 
     `images` are as the network takes them. With `restart`, a store of another campaign is moved
-    aside to NAME.old, in the place of what was there.
+    aside to NAME.old, in the place of what was there. Where `place` is a board, `more_boards` share the trials with it.
     """
     manifest = Manifest.load(place.build / "manifest.json")
     if manifest.io is None:
@@ -134,10 +142,30 @@ def run(
         screen=rules.screen,
         timeout_s=rules.timeout_s,
     )
-    with _store(directory, campaign.spec(), restart) as store:
-        return run_campaign(
-            campaign, partial(_target, place), store, workers=workers, scheduler=rules.scheduler, progress=progress
-        )
+    factory = factories(place, more_boards, rules.timeout_s)
+    with open_store(directory, campaign.spec(), restart) as store:
+        return run_campaign(campaign, factory, store, workers=workers, scheduler=rules.scheduler, progress=progress)
+
+
+def factories(
+    place: Place, more_boards: Sequence[Place] = (), timeout_s: float | None = None
+) -> Callable[[], Target] | dict[str, Callable[[], Target]]:
+    """What makes the target, or the boards by name where they are several or have to be watched.
+
+    ConfigError for a board that is named twice, and for several places that are no boards.
+    """
+    places = (place, *more_boards)
+    if any(each.on != "board" for each in more_boards) or (more_boards and place.on != "board"):
+        raise ConfigError(f"places that share trials must be boards, got {', '.join(each.on for each in places)}")
+    if len(places) == 1 and (place.on != "board" or timeout_s is None):
+        return partial(_target, place)
+    found: dict[str, Callable[[], Target]] = {}
+    for each in places:
+        name = str(Connection(each.host, each.port))
+        if name in found:
+            raise ConfigError(f"each board must be named once, got {name} twice: drop one, or give another port")
+        found[name] = partial(_target, each)
+    return found
 
 
 @dataclass(frozen=True)
@@ -179,7 +207,8 @@ def _target(place: Place) -> Target:
     return place.target()
 
 
-def _store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStore:
+def open_store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStore:
+    """The store of the spec; with `restart`, one of another campaign is moved aside to NAME.old."""
     try:
         return TrialStore.open(directory, spec)
     except OtherCampaignError:

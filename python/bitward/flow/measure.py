@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from bitward_runtime.measure import Measurement, Plan, measure
 from bitward_runtime.source import sensor_of, source_of
 
-from bitward.errors import ConfigError
+from bitward.errors import BoardError, ConfigError
 from bitward.flow.attack import Place
+from bitward.flow.boards import connections_of, places_of
+from bitward.flow.spec import SIDES, Measure, Side
+from bitward.hardware.boards import load_board
 from bitward.manifest import Io, Manifest
-from bitward.tools import atomic_write
+from bitward.tools import atomic_write, output_directory
+
+if TYPE_CHECKING:
+    from bitward.flow.stages import Run
 
 Images = npt.NDArray[np.int64]
 
@@ -35,6 +42,39 @@ def measure_build(place: Place, images: int, plan: Plan) -> Measurement:
         source = source_of(target, place.on, place.build)
         sensor, why = sensor_of(target, source, place.host)
         return measure(target, streamed, source, plan, sensor, why, expected)
+
+
+def measure_run(run: Run) -> dict[str, dict[str, Any]]:
+    """The flow's builds are measured as its section `measure` says; a row of figures for each, None: not measured.
+
+    All of it lies in the run's folder `measured`. BoardError where outputs were not those that the engine predicts.
+    """
+    section = run.flow.measure or Measure()
+    plan = Plan(golden_passes=section.passes, batches=section.batches, transfers=section.transfers)
+    found: dict[str, dict[str, Any]] = {}
+    for side, place in places_to_measure(run, section).items():
+        with run.console.status(f"  measure {side} on {section.host or 'a virtual board'}"):
+            measured = measure_build(place, section.images, plan)
+        kept, _ = save_measurement(measured, output_directory(run.measured(side).parent) / run.measured(side).name)
+        check_golden(measured, f"{kept} keeps them")
+        found[side] = measured.row()
+    return found
+
+
+def places_to_measure(run: Run, section: Measure) -> dict[Side, Place]:
+    """Which builds are measured where: both on a simulated board, on a real one what was implemented for it."""
+    sides: tuple[Side, ...] = SIDES if load_board(section.board).is_simulated else ("hardened",)
+    return {side: places_of(run, section.board, side, connections_of(section))[0] for side in sides}
+
+
+def check_golden(measured: Measurement, kept: str) -> None:
+    """Every pass gave what the engine predicts; BoardError where one did not. `kept` says where the samples are."""
+    golden = measured.golden
+    if not golden.is_identical:
+        raise BoardError(
+            f"{golden.passes} passes must give what the engine predicts, got {golden.differing} samples that differ: "
+            f"{kept}; is a memory upset, or the overlay another build's?"
+        )
 
 
 def random_images(io: Io, count: int, seed: int = 0) -> Images:

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from bitward.errors import ConfigError, nearest
+from bitward.flow.exploring import Explore
 
 Side = Literal["plain", "hardened"]
 SIDES: tuple[Side, ...] = get_args(Side)
 Model = Literal["single", "uniform", "layers", "exact", "ber", "burst", "replay"]
 Metric = Literal["top1_changed", "outputs_changed", "top1_change_rate"]
 Sequence = Literal["beta-binomial", "betting", "empirical-bernstein"]
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 BELONGS: dict[str, tuple[Model, ...]] = {
@@ -71,7 +73,28 @@ class Verify(_Section):
     stall: float = Field(0.3, ge=0, lt=1)
 
 
-class Inject(_Section):
+class _Boards(_Section):
+    """What boards are, and what a server with TLS demands; files go from the flow's folder."""
+
+    board: str = Field("virtual", description="kind of board; a real one loads what make bitstream left for it")
+    tls_ca: Path | None = Field(None, description="certificate (PEM) of a server with TLS, or of its authority")
+    token_file: Path | None = Field(None, description="holds the token that such a server demands")
+
+
+class Measure(_Boards):
+    """A build's frames per second, latency and power, where a flow asks for it: `measure: {}` suffices.
+
+    On a simulated `board` both builds are measured, on a real one the build that `make bitstream` left for it.
+    """
+
+    host: str | None = Field(None, description="HOST[:PORT] of its server; none: a virtual board is started")
+    images: int = Field(100, ge=1, description="images per batch")
+    batches: int = Field(20, ge=1, description="batches that are timed")
+    passes: int = Field(3, ge=1, description="passes before, which must all give what the engine predicts")
+    transfers: int = Field(200, ge=0, description="single-image transfers for the latency")
+
+
+class Inject(_Boards):
     """Which faults are injected; the same seed draws the same faults on every target.
 
     `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `model` and what follows it are
@@ -100,6 +123,7 @@ class Inject(_Section):
     method: Sequence | None = Field(None, description="of that interval; beta-binomial for shares, betting for means")
     audit: float | None = Field(None, gt=0, le=1, description="leave out what cannot matter, but for this share")
     timeout_s: float | None = Field(None, gt=0, description="a trial that takes longer is given up")
+    hosts: tuple[str, ...] | None = Field(None, min_length=1, description="HOST[:PORT] of boards that share the trials")
 
     @field_validator(*BELONGS)
     @classmethod
@@ -123,6 +147,13 @@ class Inject(_Section):
         return self.model != "single" or any(getattr(self, name) is not None for name in own)
 
 
+def folder_name(name: str) -> str:
+    """A name that can be a folder's, and is no path."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ValueError("must begin with a letter or digit and have only letters, digits, '.', '_' and '-'")
+    return name
+
+
 class Flow(_Section):
     """One experiment. `name` is its folder under runs/ (default: the file's stem).
 
@@ -139,13 +170,10 @@ class Flow(_Section):
     build: Build = Build()
     verify: Verify = Verify()
     inject: Inject = Inject()
+    measure: Measure | None = None
+    explore: Explore | None = None
 
-    @field_validator("name")
-    @classmethod
-    def _is_a_folder_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-            raise ValueError("must begin with a letter or digit and have only letters, digits, '.', '_' and '-'")
-        return name
+    _is_a_folder_name = field_validator("name")(folder_name)
 
 
 def _or(names: tuple[str, ...]) -> str:
@@ -154,6 +182,11 @@ def _or(names: tuple[str, ...]) -> str:
 
 def load_flow(path: Path) -> Flow:
     """The flow in a YAML file. Raises ConfigError: no file, no YAML, an unknown key (with the nearest), bad values."""
+    return _beside(validated(Flow, read_yaml(path), path), path.parent)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a flow's YAML file, `name` among them; ConfigError where there are none."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -170,30 +203,43 @@ def load_flow(path: Path) -> Flow:
             f"the flow {path} must hold keys and values, got {type(data).__name__}: see flows/digits.yaml"
         )
     data.setdefault("name", path.stem)
+    return data
+
+
+def validated(model: type[Kind], data: dict[str, Any], path: Path) -> Kind:
+    """The data as a flow of that kind; ConfigError says what is wrong with them."""
     try:
-        flow = Flow.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error)}") from error
-    return _beside(flow, path.parent)
+        raise ConfigError(f"{path}: {_sentence(error, model)}") from error
 
 
 def _beside(flow: Flow, folder: Path) -> Flow:
     """Paths in a flow go from its own folder."""
+    changes: dict[str, Any] = {"inject": _placed(flow.inject, folder, "faults_from", "tls_ca", "token_file")}
     if flow.model is not None:
-        flow = flow.model_copy(update={"model": folder / flow.model})
-    if flow.inject.faults_from is not None:
-        inject = flow.inject.model_copy(update={"faults_from": folder / flow.inject.faults_from})
-        flow = flow.model_copy(update={"inject": inject})
-    return flow
+        changes["model"] = folder / flow.model
+    if flow.measure is not None:
+        changes["measure"] = _placed(flow.measure, folder, "tls_ca", "token_file")
+    if flow.explore is not None:
+        models = {name: folder / path for name, path in flow.explore.models.items()}
+        changes["explore"] = flow.explore.model_copy(update={"models": models})
+    return flow.model_copy(update=changes)
 
 
-def _sentence(error: ValidationError) -> str:
+def _placed(section: _Section, folder: Path, *names: str) -> _Section:
+    """The section, its paths of these names from `folder`."""
+    given = {name: getattr(section, name) for name in names}
+    return section.model_copy(update={name: folder / path for name, path in given.items() if path is not None})
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing wrong, where it is, and what was meant."""
     mistakes = error.errors()
     first = next((mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"), mistakes[0])
     place = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        known = _fields(place[:-1])
+        known = _fields(model, place[:-1])
         where = ".".join(place[:-1]) or "the flow"
         return f"{where} must have only the keys {', '.join(known)}, got {place[-1]!r}; {nearest(place[-1], known)}"
     if first["type"] == "missing":
@@ -202,11 +248,12 @@ def _sentence(error: ValidationError) -> str:
     return f"{'.'.join(place)} {rule}, got {first['input']!r}; see flows/digits.yaml"
 
 
-def _fields(place: list[str]) -> list[str]:
-    section: Any = Flow
+def _fields(model: type[BaseModel], place: list[str]) -> list[str]:
+    section: Any = model
     for part in place:
         field = section.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))  # a section, or one or none
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if section is None:
             return []
-        section = field.annotation
     return list(section.model_fields)

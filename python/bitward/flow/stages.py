@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bitward.campaign import CampaignResult
 from bitward.campaign.progress import showing
 from bitward.datasets import Dataset, load_dataset
 from bitward.faults import Fault, FaultModel
 from bitward.flow import attack
 from bitward.flow.attack import On, Place
+from bitward.flow.boards import connections_of, places_of
 from bitward.flow.cache import code_digest
+from bitward.flow.measure import measure_run, places_to_measure
 from bitward.flow.rules import Rules, model_of, rules_of
 from bitward.flow.spec import SIDES, Flow, Side
 from bitward.manifest import Manifest
@@ -67,6 +70,10 @@ class Run:
         """The trials of a campaign."""
         return self.folder / "campaigns" / name
 
+    def measured(self, side: Side) -> Path:
+        """What was measured of a build on a board."""
+        return self.folder / "measured" / f"{side}.json"
+
     def dataset(self) -> Dataset:
         """The dataset that the flow names, else the network's."""
         return load_dataset(self.flow.dataset or find_network(self.flow.network).dataset, self.data)
@@ -91,6 +98,7 @@ class Stage:
     settings: tuple[str, ...]
     inputs: Callable[[Run], Iterable[Path]]
     outputs: Callable[[Run], Iterable[Path]]
+    is_asked: Callable[[Flow], bool] = lambda flow: True
 
 
 def _train(run: Run) -> Result:
@@ -236,20 +244,25 @@ def campaign_parts(run: Run, side: Side) -> tuple[Manifest, dict[str, NDArray[np
 
 def attack_with(
     run: Run, name: str, place: Place, faults: FaultModel | Sequence[Fault], images: int, workers: int = 1,
-    restart: bool = True, rules: Rules = attack.NO_RULES,
+    restart: bool = True, rules: Rules = attack.NO_RULES, more_boards: Sequence[Place] = (),
 ) -> Result:  # fmt: skip
     """The campaign `name` is done; its trials and what they changed in short."""
-    from bitward.campaign import TrialStore
-    from bitward.campaign.query import flips, method_text, model_text
-
     data = run.dataset()
     labels = data.test_labels[:images] if data.labelled == "image" else None  # a campaign counts whole images
     with showing(run.console, f"  {name}") as progress:
         ended = attack.run(
             place, faults, data.test_images[:images], labels, run.campaign(name),
-            _identity(run, place), workers, progress, restart, rules,
+            _identity(run, place), workers, progress, restart, rules, more_boards,
         )  # fmt: skip
-    kept = TrialStore.load(run.campaign(name))
+    return found_in(run.campaign(name), ended)
+
+
+def found_in(folder: Path, ended: CampaignResult) -> Result:
+    """What the trials of a campaign that has ended changed, in short."""
+    from bitward.campaign import TrialStore
+    from bitward.campaign.query import flips, method_text, model_text
+
+    kept = TrialStore.load(folder)
     table = kept.read()
     return {
         "faults": len(table),
@@ -263,6 +276,9 @@ def attack_with(
         "method": None if ended.interval is None else method_text(kept.spec),
         "restored_golden": ended.restored_golden,
         "repaired": list(ended.repaired),
+        "retried": ended.retried,
+        "boards": dict(ended.boards),
+        "set_aside": list(ended.set_aside),
     }
 
 
@@ -296,9 +312,10 @@ def _inject(run: Run) -> Result:
     manifest, golden = campaign_parts(run, "hardened")
     count = min(settings.agree_faults, manifest.population)
     agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
+    boards = places_of(run, settings.board, "hardened", connections_of(settings))
     for on in AGREEING:
-        place = Place(on, run.build("hardened"))
-        result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images)
+        place, *more = boards if on == "board" else (Place(on, run.build("hardened")),)
+        result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images, more_boards=more)
     result["agree"] = _compare(run, AGREEING)
     return result
 
@@ -351,6 +368,17 @@ def _nothing(run: Run) -> list[Path]:
     return []
 
 
+def _measurable(run: Run) -> list[Path]:
+    """What is measured, as far as it is there."""
+    places = places_to_measure(run, run.flow.measure).values() if run.flow.measure else ()
+    return [place.build / part for place in places for part in ("manifest.json", "memories.npz", "rtl")]
+
+
+def _measured(run: Run) -> list[Path]:
+    places = places_to_measure(run, run.flow.measure) if run.flow.measure else {}
+    return [run.measured(side) for side in places]
+
+
 def _imported(run: Run) -> list[Path]:
     return [] if run.flow.model is None else [run.flow.model]
 
@@ -362,6 +390,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("build", _build, ("build", "harden"), _models, _builds),
     Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
     Stage("verify", _verify, ("network", "dataset", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
+    Stage("measure", measure_run, ("measure",), _measurable, _measured, lambda flow: flow.measure is not None),
     Stage("inject", _inject, ("network", "dataset", "inject", "harden"), _attacked, _trials),
 )
 STAGE_NAMES = (*(stage.name for stage in STAGES), "report")
@@ -384,3 +413,5 @@ def clear(run: Run, stage: Stage) -> None:
         shutil.rmtree(run.folder / "train", ignore_errors=True)
     if stage.name == "inject":
         shutil.rmtree(run.folder / "campaigns", ignore_errors=True)
+    if stage.name == "measure":
+        shutil.rmtree(run.folder / "measured", ignore_errors=True)

@@ -21,6 +21,13 @@ SIMULATED = (
     "The multipliers are FINN's behavioural model; Vivado would compile its DSP48E2 branch instead.",
     "Power, timing closure and Vivado's resource counts were not measured.",
 )
+EXCEPT_MEASURED = (
+    "All but the measurement of the build on a board is simulated: the RTL, compiled by Verilator, on this machine.",
+    "Cycles are counted in RTL simulation, and frames per second by them are at the clock asked for.",
+    *SIMULATED[2:3],
+    "Timing closure and Vivado's resource counts are not here: see the build.json of the board's overlay.",
+)
+"""What is simulated where the flow's build was measured on a real board."""
 
 
 def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, float]) -> dict[str, Any]:
@@ -46,6 +53,7 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
         if "agree" in inject
         else NOT_MEASURED,
         "restored_golden": _restored(inject),
+        "measured": results.get("measure", NOT_MEASURED),
         "resources": results.get("resources", dict.fromkeys(SIDES, NOT_MEASURED)),
         "campaigns": {name: found for name, found in inject.items() if name != "agree"},
         "wall_s": wall_s,
@@ -54,7 +62,7 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
         "clk_mhz": run.flow.build.clk_mhz,
         "versions": versions(),
         "git": git_hash(),
-        "simulated": list(SIMULATED),
+        "simulated": list(EXCEPT_MEASURED if _is_on_a_board(results.get("measure", {})) else SIMULATED),
         "settings": run.flow.model_dump(mode="json"),
     }
     atomic_write(run.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -95,6 +103,11 @@ def _msb(inject: dict[str, Any]) -> Any:
         "top1_changed_plain": plain["top1_changed"],
         "top1_changed_hardened": hardened["top1_changed"],
     }
+
+
+def _is_on_a_board(measured: dict[str, Any]) -> bool:
+    """Whether a row of the stage `measure` is of what is not simulated."""
+    return any(not row["simulated"] for row in measured.values())
 
 
 def _restored(inject: dict[str, Any]) -> Any:

@@ -166,23 +166,6 @@ def read_overlay(body: bytes) -> Overlay:
         ) from error
 
 
-def bit_body(bit: bytes) -> bytes:
-    """The configuration data of a `.bit` file, after its header; BoardError where the header or its length is wrong."""
-    try:
-        at = 2 + struct.unpack_from(">H", bit, 0)[0] + 2
-        while bit[at] != ord("e"):
-            if bit[at] not in b"abcd":
-                raise BoardError(f"a .bit header must hold fields a to e, got {bit[at : at + 1]!r}; build it again")
-            at += 3 + struct.unpack_from(">H", bit, at + 1)[0]
-        length = struct.unpack_from(">I", bit, at + 1)[0]
-    except (struct.error, IndexError) as error:
-        raise BoardError(f"a .bit file must have a whole header, got {len(bit)} bytes; build it again") from error
-    body = bit[at + 5 :]
-    if len(body) != length:
-        raise BoardError(f"a .bit file must hold the {length} bytes it announces, got {len(body)}; build it again")
-    return body
-
-
 def _bit_header(overlay: Overlay, length: int) -> bytes:
     """A Xilinx .bit header: a fixed preamble, then lettered fields; no date, so that equal builds are equal files."""
     fields = (

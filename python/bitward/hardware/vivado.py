@@ -14,10 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bitward_runtime.bitfile import bit_body
+
 from bitward.errors import BoardError, ToolError
 from bitward.hardware import vivado_reports as reports
 from bitward.hardware.handoff import check_handoff
-from bitward.hardware.overlay import bit_body
 from bitward.hardware.shell import ALLOWED, SCRIPT, Shell
 from bitward.tools import atomic_write, find_tool, output_directory, run, writing_to
 

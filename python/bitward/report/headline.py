@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bitward.report.figures import interval, number, percent
 from bitward.report.load import SIDES, Missing, RunData, Side, Trials
+from bitward.report.measured import is_on_a_board
 from bitward.report.statistics import Stratum, agreement, combine
 
 TONES = {"plain": "Plain", "hardened": "Hardened"}
@@ -135,7 +136,11 @@ def _cycles(run: RunData) -> Tile:
     extra = run.figure("steady_cycles_per_image", "hardened") - run.figure("steady_cycles_per_image", "plain")
     note = (
         f"Clock cycles from one image to the next; hardening adds {number(extra)}. Cycles measured in RTL simulation; "
-        "no board was timed, and whether the clock is reached was not measured."
+        + (
+            "what a board took is under Speed and power."
+            if is_on_a_board(run)
+            else "no board was timed, and whether the clock is reached was not measured."
+        )
     )
     return Tile(title, tuple(figures), note)
 

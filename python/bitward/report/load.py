@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+from bitward_runtime.measure import Measurement
 
 from bitward.campaign import TrialStore
 from bitward.errors import ConfigError
@@ -67,13 +68,18 @@ class Trials:
 
 @dataclass(frozen=True)
 class RunData:
-    """A run's folder. `manifests` and `builds` lack a side, `campaigns` a name, where the run did not come so far."""
+    """A run's folder. `manifests`, `builds` and `measured` lack a side, `campaigns` a name, that is not there (yet).
+
+    `by_hand` are the campaigns of `bitward inject --on board`.
+    """
 
     folder: Path
     summary: Mapping[str, Any]
     manifests: Mapping[str, Manifest]
     builds: Mapping[str, Mapping[str, Any]]
     campaigns: Mapping[str, Trials]
+    measured: Mapping[str, Measurement]
+    by_hand: Mapping[str, Trials]
 
     def figure(self, *keys: str) -> Any:
         """A value of `summary.json` by its path of keys; Missing where there is none, or it was not measured."""
@@ -95,17 +101,36 @@ def load_run(folder: Path) -> RunData:
         raise ConfigError(f"{folder} must be a run's folder, got one without summary.json: run bitward run first")
     builds = {side: folder / "build" / side for side in SIDES}
     stores = {name: folder / "campaigns" / name for name in CAMPAIGNS}
+    summary = _read_object(folder / "summary.json")
     return RunData(
         folder=folder,
-        summary=_read_object(folder / "summary.json"),
+        summary=summary,
         manifests={side: Manifest.load(path / "manifest.json") for side, path in builds.items() if _built(path)},
         builds={side: _read_object(path / "build.json") for side, path in builds.items() if _built(path)},
-        campaigns={
-            name: trials
-            for name, path in stores.items()
-            if (path / "spec.json").is_file() and (trials := _read_trials(name, path)).table.num_rows
-        },
+        campaigns=_campaigns(stores),
+        measured=_measured(folder, summary),
+        by_hand=_campaigns({path.name: path for path in sorted((folder / "campaigns").glob("inject-*-board"))}),
     )
+
+
+def _measured(folder: Path, summary: Mapping[str, Any]) -> dict[str, Measurement]:
+    """What the run's last measurement left; what an earlier one left of another build is not the summary's."""
+    rows = summary.get("measured")
+    paths = {side: folder / "measured" / f"{side}.json" for side in SIDES if isinstance(rows, dict) and side in rows}
+    return {
+        side: Measurement.from_json(path.read_text(encoding="utf-8"), str(path))
+        for side, path in paths.items()
+        if path.is_file()
+    }
+
+
+def _campaigns(stores: Mapping[str, Path]) -> dict[str, Trials]:
+    """Those that have trials."""
+    return {
+        name: trials
+        for name, path in stores.items()
+        if (path / "spec.json").is_file() and (trials := _read_trials(name, path)).table.num_rows
+    }
 
 
 def _built(path: Path) -> bool:

@@ -10,10 +10,13 @@ from typing import Any
 import jinja2
 
 from bitward.report import figures, tables
+from bitward.report.boards import board_rows
 from bitward.report.headline import TONES, duel, tiles
 from bitward.report.heatmap import heat_maps, stratum_rows
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
+from bitward.report.measured import CAPTION_LINES, is_on_a_board, measured_notes, measured_rows
 from bitward.report.model import model_rows
+from bitward.report.software import render_flow
 from bitward.report.statistics import Stratum, strata
 from bitward.tools import atomic_write
 
@@ -29,7 +32,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     `out` cannot be written.
     """
     path = run_dir / REPORT_FILE if out is None else out
-    atomic_write(path, render(load_run(run_dir)))
+    run = load_run(run_dir)
+    atomic_write(path, render_flow(run.summary) if run.figure("kind") == "software-only" else render(run))
     return path
 
 
@@ -67,12 +71,17 @@ def _context(run: RunData) -> dict[str, Any]:
         "masked_rows": tables.masked_rows(sampled),
         "voted_rows": tables.voted_rows(exhaustive),
         "model_rows": model_rows(run),
+        "board_rows": board_rows(run),
         "worst": tables.worst(run),
         "worst_line": tables.worst_line,
         "memory_bars": tables.memory_bars(run),
         "memory_rows": tables.memory_rows(run),
         "cycle_rows": tables.cycle_rows(run),
         "resources": tables.resource_rows(run),
+        "measured_rows": measured_rows(run),
+        "measured_notes": measured_notes(run),
+        "measured_caption": CAPTION_LINES,
+        "is_timed": is_on_a_board(run),
         "wall_bars": tables.wall_bars(run),
         "provenance": tables.provenance(run),
         "unmeasured": tables.unmeasured(run),

@@ -27,6 +27,7 @@ from bitward.statistics.paired import Discordant, mcnemar, paired_difference
 from bitward.statistics.screening import ScreenedSequence, Screening, screened_share
 from bitward.statistics.stopping import Method, Stopping
 from bitward.statistics.stratified import StratifiedSequence, StratumTrials, stratified_share
+from bitward.statistics.student import student
 
 __all__ = [
     "BetaBinomial",
@@ -56,5 +57,6 @@ __all__ = [
     "split_for",
     "standard_error",
     "stratified_share",
+    "student",
     "variance_components",
 ]

@@ -46,9 +46,17 @@ class Target(Injectable):
 
     `Fault(memory, word, bit)` means the same on every target (DESIGN.md, "What a fault means"). `chunk_trials` is how
     many trials `outcomes` and `screened` are given at a time: more, where a target gains by seeing many at once.
+
+    A target that runs a failed trial once more says in `first_failure` why the last one was (None: it was not), and
+    gives each attempt `limit_s` seconds (None: all it takes), which it shows by `limits_attempts`. What was still wrong
+    after the last trial was undone, and had to be put right, is `aftermath` (None: nothing).
     """
 
     chunk_trials: ClassVar[int] = 64
+    limits_attempts: ClassVar[bool] = False
+    limit_s: float | None = None
+    first_failure: str | None = None
+    aftermath: str | None = None
 
     @abstractmethod
     def open(self) -> None:
@@ -57,6 +65,16 @@ class Target(Injectable):
     @abstractmethod
     def close(self) -> None:
         """Whatever `open` took is given back; closing twice is allowed."""
+
+    @property
+    def address(self) -> str | None:
+        """Which board it is, by host and port; None for what is no board."""
+        return None
+
+    @property
+    def name(self) -> str | None:
+        """What the board calls itself, once it is open; None for what is no board."""
+        return None
 
     @abstractmethod
     def infer(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +12,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 from bitward_runtime.agent_client import AGENT_ARGUMENTS, AgentClient
+from bitward_runtime.bitfile import firmware_of
 from bitward_runtime.extension_client import LEASE_S, ExtensionClient, Keeper, Rows
+from bitward_runtime.scrub import Pass
 
 from bitward.errors import BoardError
-from bitward.hardware.overlay import bit_body
+from bitward.manifest import Manifest
 from bitward.targets._blocks import Block, Words
 from bitward.targets._handoff import PL0_REF_CTRL, read_handoff
 from bitward.tools import board_python, popen
@@ -26,6 +29,10 @@ class Link(Protocol):
     @property
     def board(self) -> str:
         """What it calls itself."""
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no hardware is there, as far as the board says."""
 
     def load(self) -> None:
         """The overlay is loaded anew, its memories as configured."""
@@ -52,15 +59,33 @@ class ExtensionLink:
         self._places = read_handoff(bit.with_suffix(".hwh"))
         hello = client.hello()
         self.board = hello.board if hello else ""
+        self.is_simulated = hello is not None and hello.is_simulated
         client.acquire(holder)
         self._keeper = Keeper(client, LEASE_S / 3)
 
     def load(self) -> None:
         """The clock is set before the design that needs it is there."""
-        body = bit_body(self._bit.read_bytes())
-        words = np.frombuffer(body[: len(body) // 4 * 4], dtype="<u4")
         self._client.write([Rows(PL0_REF_CTRL, 4, 1, count=1)], np.array([self._places.pl0_ref_ctrl], np.uint32))
-        self._client.program(f"{self._bit.stem}.bin", words.byteswap().tobytes())
+        handoff = self._bit.with_suffix(".hwh").read_bytes()
+        self._client.program(f"{self._bit.stem}.bin", firmware_of(self._bit.read_bytes()), handoff)
+
+    def check_loaded(self) -> None:
+        """BoardError unless the overlay is what the server loaded last."""
+        hello = self._client.hello()
+        wanted = hashlib.sha256(firmware_of(self._bit.read_bytes())).hexdigest()
+        if hello is None or hello.overlay_sha256 != wanted:
+            found = hello.overlay if hello and hello.overlay else "none since its server started"
+            raise BoardError(
+                f"{self.board} must have {self._bit.name} loaded to be taken as it is, got {found}; load it first"
+            )
+
+    def scrub(self, manifest: Manifest) -> Pass:
+        """One call: a pass over all memories with redundancy, on the server's side."""
+        return self._client.scrub(manifest.to_json(), self._places.accelerator)
+
+    def read_file(self, path: str) -> bytes:
+        """A system file that the server shows; does not wait for other calls."""
+        return self._client.read_file(path)
 
     def read(self, address: int, count: int) -> Sequence[int]:
         """One call."""
@@ -120,6 +145,11 @@ class AgentLink:
     def board(self) -> str:
         """What the board calls itself, once the overlay is loaded."""
         return self._agent.board
+
+    @property
+    def is_simulated(self) -> bool:
+        """By its name: the stock protocol does not say."""
+        return "virtual" in self.board
 
     def load(self) -> None:
         """The agent opens the board anew."""

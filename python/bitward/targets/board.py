@@ -8,6 +8,7 @@ is started for the target and ended with it.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -17,20 +18,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bitward_runtime.extension_client import Credentials, ExtensionClient
+from bitward_runtime.connection import Connection, Credentials
+from bitward_runtime.extension_client import ExtensionClient, LostError
+from bitward_runtime.scrub import Pass
 from bitward_runtime.server import Server
 from bitward_virtual.board import VirtualBoard
 from bitward_virtual.emulate import overlay_of, virtual_board
 
 from bitward.errors import BoardError, ConfigError, LostBoardError
 from bitward.faults import Trial
+from bitward.hardware.vivado import RECORD
 from bitward.targets import Outcome
 from bitward.targets._axi import AxiTarget
 from bitward.targets._blocks import Block, Hit, Words, block_of, hits_of
 from bitward.targets._links import AgentLink, ExtensionLink, Link
+from bitward.targets.deadline import DeadlineError, deadline
 
 log = logging.getLogger(__name__)
 
+OPENED_WITHIN_S = 15.0  # in which a server that is starting again must be there
 REVIVED_WITHIN_S = 60.0  # in which a server that was lost must be there again
 TRY_AGAIN_S = 1.0
 RETRIES_IN_A_ROW = 3  # trials that succeeded only at the second attempt; then the board is set aside
@@ -39,14 +45,23 @@ RETRIES_IN_A_ROW = 3  # trials that succeeded only at the second attempt; then t
 class BoardTarget(AxiTarget):
     """The design in a build directory, on the board at `host`:`port`; None starts a virtual board.
 
-    `credentials` are for a server with TLS and a token. `retries` counts the trials that were run a second time.
+    `credentials` are for a server with TLS and a token. Without `load`, the board is taken as it is, upsets and all: it
+    must have the overlay loaded. `retries` counts the trials that were run a second time.
     """
 
+    limits_attempts = True  # a trial's second attempt, and what is done to the board before it, has its own time
+
     def __init__(
-        self, build_dir: str | Path, host: str | None = None, port: int = 7967, credentials: Credentials | None = None
+        self,
+        build_dir: str | Path,
+        host: str | None = None,
+        port: int = 7967,
+        credentials: Credentials | None = None,
+        load: bool = True,
     ) -> None:
         super().__init__(build_dir)
         self._host, self._port, self._credentials = host, port, credentials
+        self._loads = load
         self._board: VirtualBoard | None = None
         self._server: Server | None = None
         self._link: Link | None = None
@@ -57,8 +72,11 @@ class BoardTarget(AxiTarget):
     def open(self) -> None:
         bit = overlay_of(self.build_dir).resolve()
         host, port = (self._host, self._port) if self._host is not None else self._start_virtual()
-        self._link = self._linked(host, port, bit)
-        self._load()
+        self._link = self._awaited(host, port, bit)
+        if self._loads:
+            self._load()
+        else:
+            self._take()
 
     def close(self) -> None:
         if self._link is not None:
@@ -70,19 +88,57 @@ class BoardTarget(AxiTarget):
         self._link = self._server = self._board = None
 
     @property
+    def address(self) -> str:
+        return str(Connection(self._host, self._port))
+
+    @property
     def name(self) -> str:
         """What the board calls itself; a virtual one says so."""
         return self._open.board
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the board says that no hardware is there."""
+        return self._open.is_simulated
+
+    def read_file(self, path: str) -> bytes:
+        """A system file of the board; BoardError where its server does not show it, or has no extension."""
+        link = self._open
+        if not isinstance(link, ExtensionLink):
+            raise BoardError(f"{path} must be read through bitward's extension, got a server without: run bitward's")
+        return link.read_file(path)
+
+    def scrub_pass(self) -> Pass | None:
+        """A pass on the server's side, timed by its clock; None where it has no extension."""
+        link = self._open
+        if not isinstance(link, ExtensionLink):
+            return None
+        done = link.scrub(self.manifest)
+        self._stale.update(each.memory for each in done.memories if each.written)
+        return done
+
+    def identify(self) -> None:
+        super().identify()
+        wanted, register = _build_id(self.build_dir), self.manifest.registers.get("build_id")
+        if wanted is not None and register is not None:
+            (found,) = self._read_words(register, 1)
+            if found != wanted:
+                raise BoardError(
+                    f"the loaded bitstream must be build 0x{wanted:08x} of {self.build_dir}, got build 0x{found:08x}; "
+                    "use the overlay that was made with this build.json"
+                )
+
     def outcomes(self, images: npt.NDArray[Any], trials: Sequence[Trial]) -> Iterator[Outcome]:
         """As every target's; and after each trial the rows it hit are read back and a canary image is inferred.
 
-        A trial that ends in a BoardError (the board is lost, or it does not answer in time) is run once more on the
-        board loaded anew and golden. A second BoardError is the trial's own. LostBoardError is not: the board could
-        not be brought back, or too many trials in a row needed it.
+        A trial that ends in a BoardError (the board is lost, or it does not answer in time), or takes longer than
+        `limit_s`, is run once more on the board loaded anew and golden; `first_failure` says why. A second failure is
+        the trial's own. LostBoardError is not: the board could not be brought back, or too many trials in a row
+        needed it.
         """
         self._canary = self._make_canary(images) if len(images) else None
         for faults in trials:
+            self.first_failure = self.aftermath = None
             hits = hits_of(faults, self.manifest)
             started = time.perf_counter()
             outputs = self._twice(images, hits)
@@ -98,7 +154,10 @@ class BoardTarget(AxiTarget):
         except BoardError as error:
             log.warning("the canary image failed (%s): the overlay is loaded anew", error)
         self._revive()
-        return images[:1], self.infer(images[:1])
+        try:
+            return images[:1], self.infer(images[:1])
+        except BoardError as error:  # no trial was begun: this is no trial's outcome
+            raise LostBoardError(f"a board loaded anew must infer the canary image, got: {error}") from error
 
     def _twice(self, images: npt.NDArray[Any], hits: Sequence[Hit]) -> npt.NDArray[Any]:
         """The outputs under the faults, at the second attempt if need be."""
@@ -106,7 +165,7 @@ class BoardTarget(AxiTarget):
             outputs = self._attempt(images, hits)
             self._retries_in_a_row = 0
             return outputs
-        except BoardError as error:
+        except (BoardError, DeadlineError) as error:
             if self._retries_in_a_row >= RETRIES_IN_A_ROW:
                 raise LostBoardError(
                     f"at most {RETRIES_IN_A_ROW} trials in a row must need a second attempt, got one more ({error}); "
@@ -115,11 +174,12 @@ class BoardTarget(AxiTarget):
             log.warning(
                 "a trial of %d rows failed (%s): it is run once more", sum(len(h.block.rows) for h in hits), error
             )
+            self.first_failure = str(error)
         self.retries += 1
         self._revive()
         try:
             outputs = self._attempt(images, hits)
-        except BoardError:
+        except (BoardError, DeadlineError):
             self._revive()
             raise
         self._retries_in_a_row += 1
@@ -127,19 +187,25 @@ class BoardTarget(AxiTarget):
 
     def _attempt(self, images: npt.NDArray[Any], hits: Sequence[Hit]) -> npt.NDArray[Any]:
         """The outputs under the faults; what stays wrong afterwards costs a load, not the verdict."""
-        outputs = self._under(images, hits)
-        blocks = [hit.block for hit in hits]
-        if blocks and len(self._differing_words(blocks, self._golden_words(blocks))):
-            log.warning("a row of the last trial stayed wrong: the overlay is loaded anew")
-            self._revive()
-        elif self._canary is not None and not np.array_equal(self.infer(self._canary[0]), self._canary[1]):
-            log.warning("the canary image is wrong after the last trial: the overlay is loaded anew")
+        with deadline(self.limit_s):
+            outputs = self._under(images, hits)
+        self.aftermath = self._found_wrong([hit.block for hit in hits])
+        if self.aftermath is not None:
+            log.warning("%s: the overlay is loaded anew", self.aftermath)
             self._revive()
         return outputs
 
+    def _found_wrong(self, blocks: Sequence[Block]) -> str | None:
+        """What read-back of the blocks and the canary image show; None where all is as it was."""
+        if blocks and len(self._differing_words(blocks, self._golden_words(blocks))):
+            return "a row of the last trial stayed wrong"
+        if self._canary is not None and not np.array_equal(self.infer(self._canary[0]), self._canary[1]):
+            return "the canary image is wrong after the last trial"
+        return None
+
     def _revive(self) -> None:
         """The board is connected, loaded and golden again; LostBoardError where that fails for a minute."""
-        ends = time.monotonic() + REVIVED_WITHIN_S
+        ends, level = time.monotonic() + REVIVED_WITHIN_S, logging.WARNING
         while True:
             try:
                 self._load_anew()
@@ -149,7 +215,8 @@ class BoardTarget(AxiTarget):
                     raise LostBoardError(
                         f"the board must be golden again within {REVIVED_WITHIN_S:g} s, got: {error}"
                     ) from error
-                log.warning("the board is not back yet: %s", error)
+                log.log(level, "the board is not back yet: %s", error)
+                level = logging.DEBUG  # once is enough
             time.sleep(TRY_AGAIN_S)
 
     def _load_anew(self) -> None:
@@ -167,6 +234,29 @@ class BoardTarget(AxiTarget):
             raise BoardError(f"a board loaded anew must hold the golden image, got {wrong} other words; load it again")
         if self._canary is not None and not np.array_equal(self.infer(self._canary[0]), self._canary[1]):
             raise BoardError("a board loaded anew must compute what it did before, got other outputs; load it again")
+
+    def _take(self) -> None:
+        """The board is the manifest's, and is left as it is: whatever its memories hold may be in flight."""
+        link = self._open
+        if not isinstance(link, ExtensionLink):
+            raise BoardError("a board that is taken as it is must have bitward's extension, got none; let it be loaded")
+        link.check_loaded()
+        self.identify()
+        self._stale.update(memory.name for memory in self.manifest.memories)
+
+    def _awaited(self, host: str, port: int, bit: Path) -> Link:
+        """The board is held; a server that is starting again is waited for. LostError where it does not come."""
+        ends, is_told = time.monotonic() + OPENED_WITHIN_S, False
+        while True:
+            try:
+                return self._linked(host, port, bit)
+            except LostError as error:
+                if time.monotonic() + TRY_AGAIN_S > ends:
+                    raise LostError(f"{error} (asked for {OPENED_WITHIN_S:g} s)") from error
+                if not is_told:
+                    log.warning("%s:%d does not answer yet: asked again for %g s", host, port, OPENED_WITHIN_S)
+                    is_told = True
+            time.sleep(TRY_AGAIN_S)
 
     def _load(self) -> None:
         """The overlay is loaded and identified; UltraRAM, which a bitstream cannot fill, is written and verified."""
@@ -244,3 +334,18 @@ class BoardTarget(AxiTarget):
         if self._link is None:
             raise ConfigError(f"the board of {self.build_dir} must be open, got a closed one; call open() first")
         return self._link
+
+
+def _build_id(build_dir: Path) -> int | None:
+    """The build id that Vivado's run wrote into registers and record; None for a build that Vivado did not make.
+
+    BoardError where the record is there and has none that can be read.
+    """
+    path = build_dir / "build.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")).get(RECORD) if path.is_file() else None
+        return None if record is None else int(record["build_id"], 16)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BoardError(
+            f"{path} must say the bitstream's build id, got {error!r}; make the bitstream again"
+        ) from error

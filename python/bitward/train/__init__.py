@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantization-aware training by seed, and export to QONNX: `train_network`, then `export_network`.
+"""Training by seed: quantized networks and their export to QONNX (`train_network`, then `export_network`), and the
+classic float ones (`train_classic`).
 
 Torch and Brevitas are imported by the modules below, not here: what only names these functions stays quick.
 """
@@ -10,12 +11,17 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitward.train.recipe import Recipe, TrainingRun, TrainResult
+from bitward.train.recipe import ClassicRun, Recipe, TrainingRun, TrainResult, recipe_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["DEFAULT_SEEDS", "Recipe", "TrainResult", "TrainingRun", "export_network", "train_network"]
+    from bitward.datasets import Dataset
+
+__all__ = [
+    "DEFAULT_SEEDS", "ClassicRun", "Recipe", "TrainResult", "TrainingRun", "export_network", "recipe_of",
+    "train_classic", "train_network",
+]  # fmt: skip
 
 DEFAULT_SEEDS = (0, 1, 2, 3, 4)  # of the networks for digits
 
@@ -38,6 +44,35 @@ def train_network(
     from bitward.train.training import train_seeds
 
     return train_seeds(network, seeds=seeds, recipe=recipe, cache=cache, data=data, progress=progress)
+
+
+def train_classic(
+    name: str,
+    dataset: str | Dataset,
+    *,
+    width: float = 1.0,
+    seeds: tuple[int, ...] = (0,),
+    cache: Path,
+    data: Path | None = None,
+    weights: Path | None = None,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> ClassicRun:
+    """Every seed of the classic float network (bitward.classic) is trained on the dataset and tested on its test split.
+
+    `dataset` is a name, or a Dataset itself; `width` scales the channels. What `cache` holds of the same network,
+    data and recipe is not trained again; finished seeds are whole there even after kill -9, and one cut off goes on
+    where it was. With `weights`, a file that `load_weights` reads, nothing is trained: one result, of seed 0, its
+    accuracy measured. `device` is auto (a GPU where torch has one), cpu or cuda. ConfigError: no such network or
+    dataset, images too small for it, no seed, no such device; ModelError: weights of another network.
+    """
+    from bitward.train.classic import train_classic_seeds
+
+    return train_classic_seeds(
+        name, dataset, width=width, seeds=seeds, cache=cache, data=data, weights=weights, recipe=recipe, device=device,
+        progress=progress,
+    )  # fmt: skip
 
 
 def export_network(run: TrainingRun, directory: Path, data: Path | None = None) -> Path:

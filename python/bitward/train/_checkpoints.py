@@ -16,26 +16,56 @@ from typing import Any
 
 import torch
 
-from bitward import networks
+from bitward import classic, networks
 from bitward.datasets import Dataset
 from bitward.networks import Network
 from bitward.tools import atomic_write, output_directory
 from bitward.train.recipe import Recipe, TrainResult
 
-SAVED = ("accuracy", "train_s", "fingerprint", "state", "float_accuracy")
+DECISIVE = ("_loop.py", "_stage.py")  # of this folder; for quantized networks QUANTIZED too
+QUANTIZED, PTQ = ("training.py", "_foldable.py"), ("_ptq.py",)
+PIXELS = ("_segmentation.py",)
+SAVED = ("accuracy", "train_s", "fingerprint", "state", "float_accuracy", "steps", "scores")
 
 
 def fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> str:
     """sha256 over all that decides a trained seed: data, recipe, seed, library versions, code of network and loop."""
     source = find_source(f"{network.name}.py")
-    return _digest(network.name, dataset, _told(recipe), seed, source)
+    if recipe.method == "ptq":
+        return _digest(network.name, dataset, _told(_float_part(recipe)), seed, source, DECISIVE + QUANTIZED + PTQ)
+    return _digest(network.name, dataset, _told(recipe), seed, source, DECISIVE + QUANTIZED)
 
 
 def float_fingerprint(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> str:
     """The same for the float network of a family, which all its members share: nothing of one member is in it."""
-    told = _told(replace(recipe, epochs=Recipe.epochs, learning_rate=Recipe.learning_rate))
+    told = _told(replace(_float_part(recipe), method=Recipe.method))
     module: str = getattr(network.build_float, "func", network.build_float).__module__
-    return _digest(network.family, dataset, told, seed, find_source(f"{module.rpartition('.')[2]}.py"))
+    source = find_source(f"{module.rpartition('.')[2]}.py")
+    return _digest(network.family, dataset, told, seed, source, DECISIVE + QUANTIZED)
+
+
+def classic_fingerprint(name: str, width: float, dataset: Dataset, recipe: Recipe, seed: int, device: str) -> str:
+    """The same for a classic float network: its file, its width, and the kind of device that adds its sums."""
+    normalised = {"mean": dataset.mean, "deviation": dataset.deviation}
+    facts = {"width": width, "device": device, **normalised, **_told(recipe)}
+    decisive: tuple[str, ...] = DECISIVE
+    if dataset.labelled == "pixel":
+        facts, decisive = facts | {"ignore": dataset.ignore}, DECISIVE + PIXELS
+    return _digest(name, dataset, facts, seed, Path(classic.__file__).parent / f"{name}.py", decisive)
+
+
+def file_fingerprint(name: str, width: float, dataset: Dataset, weights: Path) -> str:
+    """sha256 over all that decides how good a classic network with the weights in that file is."""
+    facts = {"name": name, "width": width, "dataset": dataset.digest, "torch": version("torch")}
+    facts |= {"mean": dataset.mean, "deviation": dataset.deviation}
+    facts |= {"ignore": dataset.ignore} if dataset.labelled == "pixel" else {}
+    facts["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _float_part(recipe: Recipe) -> Recipe:
+    """The recipe without what only quantization-aware training reads."""
+    return replace(recipe, epochs=Recipe.epochs, learning_rate=Recipe.learning_rate)
 
 
 def _told(recipe: Recipe) -> dict[str, Any]:
@@ -48,9 +78,11 @@ def find_source(name: str) -> Path:
     return Path(networks.__file__).parent / name
 
 
-def _digest(name: str, dataset: Dataset, told: dict[str, Any], seed: int, network_source: Path) -> str:
+def _digest(
+    name: str, dataset: Dataset, told: dict[str, Any], seed: int, network_source: Path, decisive: tuple[str, ...]
+) -> str:
     here = Path(__file__).parent
-    sources = [*_with_imports(network_source), *(here / file for file in ("training.py", "_loop.py", "_foldable.py"))]
+    sources = [*_with_imports(network_source), *(here / file for file in decisive)]
     facts = {
         "network": name,
         "dataset": dataset.digest,
@@ -63,11 +95,14 @@ def _digest(name: str, dataset: Dataset, told: dict[str, Any], seed: int, networ
 
 
 def _with_imports(path: Path) -> list[Path]:
-    """A file of bitward.networks and those of its private neighbours that it imports, directly or not."""
+    """A file of bitward.networks or bitward.classic and those of its private neighbours that it imports, directly or
+    not.
+    """
     found, left = [path], [path]
+    neighbours = rf"^from bitward\.{path.parent.name}\.(_\w+) import"
     while left:
-        for name in re.findall(r"^from bitward\.networks\.(_\w+) import", left.pop().read_text(encoding="utf-8"), re.M):
-            if (other := find_source(f"{name}.py")) not in found:
+        for name in re.findall(neighbours, left.pop().read_text(encoding="utf-8"), re.M):
+            if (other := path.parent / f"{name}.py") not in found:
                 found.append(other)
                 left.append(other)
     return found
@@ -94,7 +129,7 @@ def find(cache: Path | None, network: str, seed: int, print_: str) -> TrainResul
     saved = _read(_path(cache, network, seed, print_), print_) if cache else None
     if saved is None:
         return None
-    known = {name: saved[name] for name in SAVED}
+    known = {name: saved[name] for name in SAVED if name in saved}  # "steps" and "scores" are newer than some caches
     return TrainResult(network=network, seed=seed, cached=True, **known)
 
 
@@ -131,7 +166,7 @@ def _read(path: Path, print_: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError):  # damaged: trained again, and written anew
         return None
     return saved if saved["fingerprint"] == print_ else None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -16,6 +18,7 @@ from bitward.datasets import Dataset
 SHIFT = 4  # pixels, on every side
 SETTLED_STEPS = 300  # until then, scales of activations come from statistics that a state_dict does not hold
 SAVE_EVERY_S = 30.0
+EPOCH_SEED = 1_000_003  # so far apart are the seeds of two epochs
 
 
 class Memo(Protocol):
@@ -30,7 +33,10 @@ class Memo(Protocol):
 
 @dataclass
 class Loop:
-    """One training: `epochs` epochs of `model` on `dataset`; `after_step` runs after every step of the optimizer."""
+    """One training: `epochs` epochs of `model`, on the device where it is, on `dataset`.
+
+    `after_step` runs after every step of the optimizer; `prepare` makes of a batch of pixels what the network takes.
+    """
 
     model: nn.Module
     dataset: Dataset
@@ -42,6 +48,7 @@ class Loop:
     augment: bool
     bfloat16: bool
     after_step: Callable[[], None]
+    prepare: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
     def run(self, tick: Callable[[], None], memo: Memo | None = None) -> None:
         """The model is trained, in evaluation mode; `tick` was called after every epoch."""
@@ -61,6 +68,7 @@ class Loop:
             tick()
         self.model.train()
         for epoch in range(first, self.epochs):
+            torch.manual_seed(self.seed + EPOCH_SEED * epoch)  # dropout draws alike after a kill
             for chosen, wanted in batches:
                 self._step(optimizer, chosen, wanted)
                 schedule.step()
@@ -75,10 +83,12 @@ class Loop:
         self.model.eval()
 
     def _step(self, optimizer: torch.optim.Optimizer, images: torch.Tensor, labels: torch.Tensor) -> None:
+        device = next(self.model.parameters()).device
+        inputs = torch.from_numpy(self.prepare(images.numpy())).to(device)
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            outputs = self.model(images)
-        nn.functional.cross_entropy(outputs.float(), labels).backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            outputs = self.model(inputs)
+        nn.functional.cross_entropy(outputs.float(), labels.to(device)).backward()
         optimizer.step()
 
 
@@ -97,7 +107,7 @@ class _Batches:
             images = self._images[chosen]
             if self._augment:
                 images = shifted_and_flipped(images, self.random)
-            yield images.float(), self._labels[chosen]
+            yield images, self._labels[chosen]
 
 
 def shifted_and_flipped(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:

@@ -17,7 +17,7 @@ from bitward.datasets import Dataset
 from bitward.metrics import mean_iou
 from bitward.networks import Network
 from bitward.rewrites import MAC_OPS, QuantizedWeights, find_layers, negative_scales, read_weights
-from bitward.train.recipe import TrainingRun
+from bitward.train.recipe import RECIPES, TrainingRun
 
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD, Nesterov"}
 
@@ -52,6 +52,7 @@ def card(
         ("Split", dataset.split),
         *_accuracy(run, dataset, answers),
         ("Recipe", _recipe(run)),
+        *([("Steps of quantization", "; ".join(run.exported.steps))] if run.exported.steps else []),
         ("Negative batch-norm gammas", _signs(model)),
         ("File equals torch", answers.sentence()),
         ("Made by", _commands(run, network, dataset)),
@@ -122,14 +123,15 @@ def _accuracy(run: TrainingRun, dataset: Dataset, answers: Answers) -> list[tupl
 
 def _recipe(run: TrainingRun) -> str:
     recipe = run.recipe
-    start = "quantization-aware from the first step"
-    if recipe.float_epochs:
-        start = (
-            f"float network first ({OPTIMIZERS[recipe.float_optimizer]}, one-cycle learning rate up to "
-            f"{recipe.float_learning_rate:g}, "
-            f"{recipe.float_epochs} epochs{', bfloat16 autocast' if recipe.bfloat16 else ''}), then quantization-aware"
-        )
+    floats = (
+        f"float network first ({OPTIMIZERS[recipe.float_optimizer]}, one-cycle learning rate up to "
+        f"{recipe.float_learning_rate:g}, {recipe.float_epochs} epochs"
+        f"{', bfloat16 autocast' if recipe.bfloat16 else ''}), then quantiz"
+    )
     augmented = ", flips and shifts of up to 4 pixels" if recipe.augment else ""
+    if recipe.method == "ptq":
+        return f"{floats}ed without retraining; batches of {recipe.batch_size}{augmented}; fixed in advance"
+    start = f"{floats}ation-aware" if recipe.float_epochs else "quantization-aware from the first step"
     return (
         f"{start}, Adam, one-cycle learning rate up to {recipe.learning_rate:g}, {recipe.epochs} epochs, batches of "
         f"{recipe.batch_size}{augmented}; fixed in advance, last epoch kept"
@@ -139,7 +141,8 @@ def _recipe(run: TrainingRun) -> str:
 def _commands(run: TrainingRun, network: Network, dataset: Dataset) -> str:
     """The commands that make the file again; images that are given by path need it."""
     path = " --data PATH" if dataset.by_path else ""
-    return f"`bitward train {network.name}{path}`, then `bitward export {network.name}{path}`"
+    ptq = " --ptq" if run.recipe.method == "ptq" and RECIPES[network.recipe].method != "ptq" else ""
+    return f"`bitward train {network.name}{ptq}{path}`, then `bitward export {network.name}{ptq}{path}`"
 
 
 def _signs(model: ModelWrapper) -> str:

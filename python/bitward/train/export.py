@@ -22,9 +22,10 @@ from bitward.networks import Network, find_network
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import MAC_OPS, find_layers, mark_layer, name_layers
 from bitward.tools import atomic_write, output_directory
+from bitward.train._stage import predict
 from bitward.train.card import Answers, card
 from bitward.train.recipe import TrainingRun
-from bitward.train.training import predict, restore
+from bitward.train.training import restore
 
 # Share of the largest output. Torch and onnxruntime add floats in different orders (1e-6); one wrong level of one
 # activation shows as 1e-3. Top-1 is no criterion: outputs are integers times a scale, and only rounding tells equal

@@ -7,14 +7,12 @@ One thread is the fastest at small sizes, and makes sums independent of the mach
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from rich.progress import Progress
 from torch import nn
@@ -25,10 +23,8 @@ from bitward.networks import Network, find_network
 from bitward.train import _checkpoints
 from bitward.train._foldable import keep_negatable, keep_positive, normed_layers
 from bitward.train._loop import Loop
-from bitward.train.recipe import RECIPES, Recipe, TrainingRun, TrainResult
-
-PREDICTED_AT_ONCE = 500  # images
-FLOAT_WEIGHT_DECAY, MOMENTUM = 5e-4, 0.9
+from bitward.train._stage import Ticks, accuracy, finish, float_loop, one_thread, pixels
+from bitward.train.recipe import RECIPES, Recipe, TrainingRun, TrainResult, check_seeds
 
 
 def train_seeds(
@@ -42,108 +38,109 @@ def train_seeds(
 ) -> TrainingRun:
     """Every seed of the network is trained (or found in `cache`) and tested; seeds in the order given."""
     network = find_network(name)
-    seeds = tuple(range(network.seeds)) if seeds is None else seeds
+    seeds = check_seeds(tuple(range(network.seeds)) if seeds is None else seeds)
     recipe = recipe or RECIPES[network.recipe]
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"seeds must be at least one and all different, got {list(seeds)}; the first one is exported")
+    _check_method(network, recipe)
     dataset = load_dataset(network.dataset, data)
-    epochs = recipe.float_epochs + recipe.epochs
-    task = progress.add_task(f"train {name}", total=len(seeds) * epochs) if progress else None
+    epochs = recipe.float_epochs + (recipe.epochs if recipe.method == "qat" else 1)
+    tick = Ticks(progress, progress.add_task(f"train {name}", total=len(seeds) * epochs) if progress else None)
     results = []
     for seed in seeds:
         print_ = _checkpoints.fingerprint(network, dataset, recipe, seed)
         result = _checkpoints.find(cache, name, seed, print_)
         if result is None:
-            result = _Seed(network, dataset, recipe, seed, cache, _Ticks(progress, task)).train(print_)
+            result = _Seed(network, dataset, recipe, seed, cache, tick).train(print_)
             _checkpoints.keep(cache, result)
-        elif progress and task is not None:
-            progress.advance(task, epochs)
+        else:
+            tick(epochs)
         results.append(result)
     return TrainingRun(name, dataset.name, recipe, tuple(results))
-
-
-class _Ticks:
-    """One step of a progress bar per call; nothing when there is no bar."""
-
-    def __init__(self, progress: Progress | None, task: int | None) -> None:
-        self._progress, self._task = progress, task
-
-    def __call__(self) -> None:
-        if self._progress and self._task is not None:
-            self._progress.advance(self._task)  # type: ignore[arg-type]
 
 
 class _Seed:
     """One seed of a network: how it gets its weights."""
 
     def __init__(
-        self, network: Network, dataset: Dataset, recipe: Recipe, seed: int, cache: Path | None, tick: _Ticks
+        self, network: Network, dataset: Dataset, recipe: Recipe, seed: int, cache: Path | None, tick: Ticks
     ) -> None:
         self.network, self.dataset, self.recipe, self.seed = network, dataset, recipe, seed
         self.cache, self.tick = cache, tick
 
     def train(self, print_: str) -> TrainResult:
         """The network, quantization-aware, from scratch or from its float network's weights; tested."""
-        with _one_thread(), torch.random.fork_rng(devices=[]):
+        with one_thread(), torch.random.fork_rng(devices=[]):
             started = self._floats() if self.recipe.float_epochs else None
+            if started is not None and self.recipe.method == "ptq":
+                return self._quantized(started, print_)
             torch.manual_seed(self.seed)
             model = self.network.build()
             if started is not None:
                 model.load_state_dict(started.state, strict=False)  # the quantizers' scales start anew
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            loop = self._loop(model, self._adam, self.recipe.learning_rate, self.recipe.epochs, bfloat16=False)
-            result = self._run(loop, self.network.name, print_)
+            result = finish(self._loop(model), self.network.name, print_, self.cache, self.tick)
         if started is None:
             return result
         return replace(result, float_accuracy=started.accuracy, train_s=result.train_s + started.train_s)
+
+    def _quantized(self, started: TrainResult, print_: str) -> TrainResult:
+        """The network, quantized from those floats without retraining; tested."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Brevitas tells of libraries that nothing here needs
+            from bitward.train import _ptq
+        start = time.perf_counter()
+        floats = _float_builder(self.network, self.recipe)()
+        floats.load_state_dict(started.state)
+        model = self.network.build()
+        steps = _ptq.quantize(floats, model, self.dataset, self.seed)
+        found = accuracy(model, self.dataset.test_images, self.dataset.test_labels)
+        self.tick()
+        train_s = started.train_s + time.perf_counter() - start
+        state = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+        return TrainResult(
+            self.network.name, self.seed, found, train_s, print_, cached=False, state=state,
+            float_accuracy=started.accuracy, steps=steps,
+        )  # fmt: skip
 
     def _floats(self) -> TrainResult:
         """The float network of the family, trained or found in the cache."""
         build, name = _float_builder(self.network, self.recipe), f"{self.network.family}-float"
         print_ = _checkpoints.float_fingerprint(self.network, self.dataset, self.recipe, self.seed)
         if (result := _checkpoints.find(self.cache, name, self.seed, print_)) is not None:
-            for _ in range(self.recipe.float_epochs):
-                self.tick()
+            self.tick(self.recipe.float_epochs)
             return result
-        torch.manual_seed(self.seed)
-        model = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        make = partial(_float_optimizer, recipe=self.recipe)
-        rate, epochs = self.recipe.float_learning_rate, self.recipe.float_epochs
-        loop = self._loop(model, make, rate, epochs, self.recipe.bfloat16)
-        result = self._run(loop, name, print_)
+        loop = float_loop(build, self.dataset, self.recipe, self.seed, after_step=self._after_step)
+        result = finish(loop, name, print_, self.cache, self.tick)
         _checkpoints.keep(self.cache, result)
         return result
 
     def _adam(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(model.parameters(), lr=self.recipe.learning_rate)
 
-    def _loop(
-        self,
-        model: nn.Module,
-        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        peak: float,
-        epochs: int,
-        bfloat16: bool,
-    ) -> Loop:
+    def _after_step(self, model: nn.Module) -> Callable[[], None]:
         pairs = list(normed_layers(model))
         if self.network.gammas == "positive":
-            after_step = partial(keep_positive, pairs)
-        else:
-            after_step = partial(keep_negatable, pairs, self.network.weight_bits)
+            return partial(keep_positive, pairs)
+        return partial(keep_negatable, pairs, self.network.weight_bits)
+
+    def _loop(self, model: nn.Module) -> Loop:
+        recipe = self.recipe
         return Loop(
-            model, self.dataset, make_optimizer, peak, epochs, self.recipe.batch_size, self.seed, self.recipe.augment,
-            bfloat16, after_step,
+            model, self.dataset, self._adam, recipe.learning_rate, recipe.epochs, recipe.batch_size, self.seed,
+            recipe.augment, bfloat16=False, after_step=self._after_step(model), prepare=pixels,
         )  # fmt: skip
 
-    def _run(self, loop: Loop, name: str, print_: str) -> TrainResult:
-        start = time.perf_counter()
-        memo = _checkpoints.Unfinished(self.cache, name, self.seed, print_) if self.cache else None
-        loop.run(self.tick, memo)
-        found = accuracy(loop.model, self.dataset.test_images, self.dataset.test_labels)
-        state = {key: tensor.detach().clone().contiguous() for key, tensor in loop.model.state_dict().items()}
-        if memo:
-            memo.remove()
-        return TrainResult(name, self.seed, found, time.perf_counter() - start, print_, cached=False, state=state)
+
+def _check_method(network: Network, recipe: Recipe) -> None:
+    if recipe.method == "float":
+        raise ConfigError(
+            f"Recipe.method must be 'qat' or 'ptq' for {network.name}, which is quantized, got 'float': leave it out"
+        )
+    if recipe.method == "ptq" and (network.build_float is None or not recipe.float_epochs):
+        floats = "none" if network.build_float is None else f"one, trained for {recipe.float_epochs} epochs"
+        raise ConfigError(
+            f"{network.name} must have a trained float network to be quantized from, got {floats}: train it with "
+            "quantization in mind, or choose one of a family with a recipe with float_epochs"
+        )
 
 
 def _float_builder(network: Network, recipe: Recipe) -> Callable[[], nn.Module]:
@@ -155,41 +152,8 @@ def _float_builder(network: Network, recipe: Recipe) -> Callable[[], nn.Module]:
     return network.build_float
 
 
-def _float_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    rate = recipe.float_learning_rate
-    if recipe.float_optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=rate)
-    return torch.optim.SGD(
-        model.parameters(), lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=FLOAT_WEIGHT_DECAY
-    )
-
-
 def restore(result: TrainResult) -> nn.Module:
     """The trained network, in evaluation mode."""
     model = find_network(result.network).build()
     model.load_state_dict(result.state)
     return model.eval()
-
-
-def predict(model: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The network's outputs, one row (or map) per image, in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        outputs = [model(part) for part in torch.from_numpy(images).split(PREDICTED_AT_ONCE)]
-    array: npt.NDArray[np.float32] = torch.cat(outputs).numpy()
-    return array
-
-
-def accuracy(model: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """The share of images (of pixels, where these are labelled) whose largest output is the label's, 0 to 1."""
-    return float(np.mean(predict(model, images).argmax(axis=1) == labels))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

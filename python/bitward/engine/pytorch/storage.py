@@ -152,7 +152,7 @@ class StoredTensor:
         is_one = np.array([kind == "stuck1" for kind in kinds])
         stored[rows, bits] = np.where([kind == "flip" for kind in kinds], 1 - held, is_one)
         golden = self._flat[torch.from_numpy(words)].cpu().numpy()
-        return golden, self._values(self.memory.scheme.decode(from_bits(stored)), words)
+        return golden, self._values(self._read(stored), words)
 
     def changes(self) -> tuple[Indices, Values, Values]:
         """(flat indices, golden values, values now) of the entries whose value is not golden."""
@@ -165,12 +165,9 @@ class StoredTensor:
     def image(self) -> npt.NDArray[np.uint32]:
         """The stored words as they are now, shape (depth, segments), lowest segment first."""
         every = np.arange(self.memory.parameters)
-        words = self.memory.scheme.encode(self._plain(self._of(every), every))
-        octets = np.ascontiguousarray(words.astype(words.dtype.newbyteorder("<"))).view(np.uint8)
-        octets = octets.reshape(self.memory.depth, -1)
+        octets = np.packbits(self._stored(every), axis=1, bitorder="little")
         image = np.zeros((self.memory.depth, 4 * self.memory.segments), np.uint8)
-        used = min(octets.shape[1], image.shape[1])
-        image[:, :used] = octets[:, :used]
+        image[:, : octets.shape[1]] = octets
         for word, bits in self._bits.items():
             image[word] = 0
             held = np.packbits(bits, bitorder="little")
@@ -204,7 +201,11 @@ class StoredTensor:
 
     def _stored(self, words: Indices) -> npt.NDArray[np.uint8]:
         """Golden stored bits, shape (words, width)."""
-        return to_bits(self.memory.scheme.encode(self._plain(self._of(words), words)), self.memory.width)
+        return self.memory.scheme.to_beats(self._plain(self._of(words), words)[:, None])
+
+    def _read(self, stored: npt.NDArray[np.uint8]) -> Words:
+        """The plain words that are read from stored bits, shape (words, width)."""
+        return self.memory.scheme.from_beats(stored).words[:, 0]
 
     def _now(self, words: Indices) -> npt.NDArray[np.uint8]:
         stored = self._stored(words)
@@ -219,7 +220,7 @@ class StoredTensor:
         held = self._flat[torch.tensor(fresh, dtype=torch.int64)].cpu().numpy()
         self._golden.update(zip(fresh, held.tolist(), strict=True))
         self._bits.update(zip(words.tolist(), stored, strict=True))
-        values = self._values(self.memory.scheme.decode(from_bits(stored)), words)
+        values = self._values(self._read(stored), words)
         self._flat[at] = torch.from_numpy(values).to(self._flat.device)
 
 

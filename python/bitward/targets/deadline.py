@@ -25,7 +25,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
         return
 
     def expire(number: int, frame: FrameType | None) -> None:
-        raise DeadlineError
+        raise DeadlineError(f"the trial must end within {seconds:g} s, got no end: give it a longer time limit")
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kind of flow a YAML file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bitward.classic import classic_names
+from bitward.flow.spec import read_yaml
+
+
+def is_software(path: Path) -> bool:
+    """Whether the flow is of a classic float network, and so software-only; ConfigError for what is no YAML."""
+    return read_yaml(path).get("network") in classic_names()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML of a software-only flow: a classic float network, quantized after training, attacked in software."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from bitward.errors import ConfigError
+from bitward.explore.design import Design, FormatName, Per, Point, SchemeName
+from bitward.explore.evaluate import Rate, Rules, Spread
+from bitward.flow.exploring import Explore
+from bitward.flow.spec import folder_name, read_yaml, validated
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Seeds(_Section):
+    """How the network is trained; every seed is evaluated by itself. With `weights` there is one, and no training."""
+
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+
+class Quantize(_Section):
+    """How weights (and `biases`) become integers, without retraining: `affine` is FORTUNE's equations 1 to 5.
+
+    `per` tensor is what these say, `per` channel what the paper's released code does.
+    """
+
+    format: FormatName = "affine"
+    bits: int = 8
+    per: Per = "tensor"
+    biases: bool = False
+    layers: dict[str, int] = Field(default_factory=dict, description="bits of these layers, where they have others")
+
+
+class Protect(_Section):
+    """How the integers are stored: `voted` top bits three times with the scheme tmr."""
+
+    scheme: SchemeName = "plain"
+    voted: int = 0
+
+
+class Rates(_Section):
+    """Which bit error rates are tried: each of `bers` in each `spread`, on `trials` fault sets x `images` images."""
+
+    bers: tuple[float, ...] = Field((1e-5, 3e-5, 1e-4, 3e-4), min_length=1)
+    spread: tuple[Spread, ...] = Field(("bits", "layers"), min_length=1)
+    trials: int = Field(100, ge=2)
+    images: int = Field(256, ge=1)
+    seed: int = Field(1, ge=0)
+
+    @field_validator("bers")
+    @classmethod
+    def _are_rates(cls, bers: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < ber <= 1 for ber in bers):
+            raise ValueError("must be above 0 and at most 1 each; they are flips per stored bit")
+        return bers
+
+
+class SoftwareFlow(_Section):
+    """One experiment on a classic float network. `name` is its folder under runs/ (default: the file's stem).
+
+    `train_cache` is where trained seeds are kept: flows of one network share it, and train once.
+    """
+
+    name: str = Field("", max_length=100)
+    network: str
+    width: float = Field(1.0, gt=0)
+    weights: Path | None = None
+    dataset: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    train: Seeds = Seeds()
+    train_cache: Path = Field(Path(".trained"), description="below the folder of runs")
+    quantize: Quantize = Quantize()
+    harden: Protect = Protect()
+    inject: Rates = Rates()
+    explore: Explore | None = None
+
+    _is_a_folder_name = field_validator("name")(folder_name)
+
+    @property
+    def design(self) -> Design:
+        """How parameters are stored."""
+        section = self.quantize
+        bits = 32 if section.format == "float32" else section.bits
+        point = Point(bits, self.harden.scheme, self.harden.voted)
+        layers = tuple((layer, point.with_bits(width)) for layer, width in sorted(section.layers.items()))
+        return Design(point, section.format, section.per, section.biases, layers)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are evaluated."""
+        return self.train.seeds if self.weights is None else (0,)
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Every rate in every spread."""
+        return tuple(Rate(ber, spread) for spread in self.inject.spread for ber in self.inject.bers)
+
+    def rules(self, device: str) -> Rules:
+        """How vulnerabilities are measured."""
+        return Rules(self.inject.trials, self.inject.images, self.inject.seed, device=device)
+
+
+def load_software_flow(path: Path) -> SoftwareFlow:
+    """The flow in a YAML file, `weights` found from its own folder; ConfigError as `load_flow` raises it."""
+    flow = validated(SoftwareFlow, read_yaml(path), path)
+    try:
+        _ = flow.design
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return flow if flow.weights is None else flow.model_copy(update={"weights": path.parent / flow.weights})

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages of software-only work: the report of a flow of a float network, and of a search of its design space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bitward.report.figures import NARROW_SPACE, Tone, number, percent
+from bitward.report.scatter import Dot, scatter
+
+FOLDER = Path(__file__).parent
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence, a figure, a table, small print: whatever there is of them."""
+
+    title: str
+    columns: Row = ()
+    rows: Sequence[Row] = ()
+    note: str = ""
+    small: str = ""
+    figure: Markup | None = None
+    ends_in_words: bool = False  # the last column is no numbers
+
+
+def page(
+    title: str,
+    kicker: str,
+    lede: str,
+    sections: Sequence[Section],
+    summary: Mapping[str, Any],
+) -> str:
+    """One self-contained HTML file; `summary` has what was said of the figures, the settings and the versions."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(summary["versions"].items()))
+    return environment.get_template("software.html").render(
+        css=(FOLDER / "page.css").read_text(encoding="utf-8"), title=title, kicker=kicker, lede=lede,
+        sections=sections, said=summary["said"], settings=summary["settings"],
+        provenance=[("Device", summary["device"]), ("Versions", versions), ("Source", summary["git"])],
+    ) + "\n"  # fmt: skip
+
+
+def points(share: float, decimals: int = 2) -> str:
+    """A share of accuracy in points.
+
+    >>> points(0.1234), points(-0.00049)
+    ('12.34', '-0.05')
+    """
+    text = f"{100 * share:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def with_interval(low: float, estimate: float, high: float) -> str:
+    """A drop with its interval, in points."""
+    return f"{points(estimate)} [{points(low)}, {points(high)}]"
+
+
+def render_flow(summary: Mapping[str, Any]) -> str:
+    """The report of a software-only flow, from its summary."""
+    memory = summary["memory"]
+    sections = [
+        Section(
+            "Accuracy without faults",
+            ("Seed", "Float network", f"Stored as {summary['stored_as']}"),
+            [
+                (f"{seed}", percent(summary["float_accuracy"][seed], 2), percent(found, 2))
+                for seed, found in summary["accuracy"].items()
+            ],
+            small=f"Top-1 over all {number(summary['test_images'])} test images; no retraining.",
+        ),
+        Section(
+            "Memory",
+            ("", "Bits"),
+            [
+                ("Parameters in memories", number(memory["parameters"])),
+                ("Stored bits, copies and check bits included", number(memory["stored_bits"])),
+                ("Against unprotected 8-bit words", percent(memory["of_8_bit"], 2)),
+            ],
+        ),
+        *_vulnerability(summary),
+    ]
+    return page(
+        summary["flow"],
+        f"{summary['network']}, width {summary['width']:g} · {summary['dataset']}",
+        "What happens to a float network's accuracy when its weights are quantized without retraining, stored so, and "
+        "bits of these stored words flip.",
+        sections,
+        summary,
+    )
+
+
+def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
+    rows = summary.get("vulnerability", [])
+    if not rows:
+        return [Section("Accuracy lost under faults", note="Not measured: the flow did not come so far.")]
+    columns = (
+        "Rate, seed", "Flips a trial: mean (range)", "Points lost [95 %]", "Fault sets x images", "P_drop, index", "RAP"
+    )  # fmt: skip
+    cells = [
+        (
+            f"{row['rate']['ber']:g} over {row['rate']['spread']}, seed {row['seed']}",
+            f"{row['flips'][0]:,.1f} ({row['flips'][1]:,} to {row['flips'][2]:,})",
+            with_interval(row["drop"]["low"], row["drop"]["estimate"], row["drop"]["high"]),
+            f"{row['trials']} x {row['images']}",
+            f"{row['p_drop']:.3g}",
+            f"{row['rap']:.3g}",
+        )
+        for row in rows
+    ]
+    failed = sum(row["failed"] for row in rows)
+    return [
+        Section(
+            "Accuracy lost under faults",
+            columns,
+            cells,
+            note="Vulnerability: the accuracy without faults less that under them, on the same images.",
+            small=f"{number(failed)} trials failed and count as an accuracy of 0." if failed else "No trial failed.",
+        )
+    ]
+
+
+def render_search(summary: Mapping[str, Any]) -> str:
+    """The page of a search, from its `search.json`."""
+    answer = summary["recommended"]
+    rows = [row for row in summary["points"] if row["drop"] is not None]
+    search = summary["search"]
+    figure = None
+    if rows:
+        ceiling = 100 * search["vulnerability_ceiling"]
+        figure = scatter(
+            "Points lost under faults against memory", [_dot(row) for row in rows],
+            "stored bits, % of unprotected 8-bit words", "points lost", limit=ceiling,
+        )  # fmt: skip
+    sections = [
+        Section("Recommended", note=summary["reason"], small=summary["evaluations_text"]),
+        Section(
+            "Vulnerability against memory",
+            figure=figure,
+            note="" if rows else "No point was attacked: none has the accuracy asked for.",
+            small="Circles are plain, squares protected; the line joins the Pareto front, the ring is the answer, and "
+            f"dashes are the ceiling. {search['ber']:g} flips per stored bit, over {search['spread']}."
+            if rows
+            else "",
+        ),
+        Section(
+            "Every point",
+            ("Point", "Accuracy", "Points lost [95 %]", "Flips a trial", "Stored bits", "Memory", "Feasible", "RTL"),
+            [_cells(row) for row in summary["points"]],
+            ends_in_words=True,
+            small="Memory is stored bits over those of unprotected 8-bit words. RTL says whether hardware can be made "
+            "of the point as it is, and why (not).",
+        ),
+    ]
+    return page(
+        f"{summary['flow']}: {answer or 'no point is feasible'}",
+        f"{summary['network']} · {summary['dataset']}",
+        "How few bits, and how much protection, keep the accuracy that was asked for when stored bits flip.",
+        sections,
+        summary,
+    )
+
+
+def _dot(row: Mapping[str, Any]) -> Dot:
+    drop = row["drop"]
+    tone: Tone = "hardened" if row["is_protected"] else "plain"
+    low, estimate, high = (100 * drop[name] for name in ("low", "estimate", "high"))
+    says = f"{row['name']}: {with_interval(drop['low'], drop['estimate'], drop['high'])} points lost"
+    label = "" if "," in row["name"] and not row["is_recommended"] else row["name"]  # layer by layer they crowd
+    return Dot(100 * row["memory"], estimate, low, high, label, says, tone, row["is_pareto"], row["is_recommended"])
+
+
+def _cells(row: Mapping[str, Any]) -> Row:
+    drop = row["drop"]
+    return (
+        row["name"],
+        f"{percent(row['accuracy'], 2)}",
+        "not attacked" if drop is None else with_interval(drop["low"], drop["estimate"], drop["high"]),
+        "" if drop is None else f"{row['flips'][0]:,.1f}",
+        number(row["stored_bits"]),
+        f"{100 * row['memory']:.2f}{NARROW_SPACE}%",
+        "yes" if row["is_feasible"] else "no",
+        f"{'yes' if row['is_buildable'] else 'no'}: {row['reason']}",
+    )
