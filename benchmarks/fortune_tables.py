@@ -130,7 +130,10 @@ def table_2(
 
 
 def _drop(cell: Cell | None) -> str:
-    return "not run" if cell is None else f"{cell.drop:.2f} [{cell.low:.2f}, {cell.high:.2f}]"
+    if cell is None:
+        return "not run"
+    drop, low, high = (round(value, 2) + 0.0 for value in (cell.drop, cell.low, cell.high))  # no -0.00
+    return f"{drop:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _index(cell: Cell | None) -> str:
@@ -144,7 +147,8 @@ def verdict(worse: Cell | None, better: Cell | None) -> tuple[str, str]:
     both = sorted(set(worse.by_seed) & set(better.by_seed))
     differences = [(worse.by_seed[seed] - better.by_seed[seed]) / 100 for seed in both]
     if len(differences) < 3:
-        return f"{100 * np.mean(differences):.2f} ({len(differences)} seeds)" if differences else "-", "not tested"
+        seeds = f"{len(differences)} {'seed' if len(differences) == 1 else 'seeds'}"
+        return f"{100 * np.mean(differences):.2f} ({seeds})" if differences else "-", "not tested"
     found = student(differences)
     text = f"{100 * found.estimate:.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]"
     return text, "holds" if found.low > 0 else "reversed" if found.high < 0 else "not shown"

@@ -37,7 +37,7 @@ from bitward.faults import Ber
 from bitward.formats import Fixed, Float16, Float32, Format
 from bitward.metrics import flip_error
 from bitward.rewrites import Q2_5, WeightScaling, largest_scaled
-from bitward.rewrites.logit_division import divide_logits
+from bitward.rewrites.torch_networks import divide_logits
 from bitward.schemes import Tmr
 from bitward.tools import atomic_write
 from bitward.train import train_classic

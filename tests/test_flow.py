@@ -212,7 +212,7 @@ def test_a_key_sees_settings_inputs_and_code(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "part", ["python/bitward/schemes.py", "python/bitward/flow/stages.py", "hls/rtl/bitward_voter.sv"]
+    "part", ["python/bitward/schemes/tmr.py", "python/bitward/flow/stages.py", "hls/rtl/bitward_voter.sv"]
 )
 def test_the_code_is_all_that_computes(monkeypatch, repository, part):
     seen: list[Path] = []

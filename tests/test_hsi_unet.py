@@ -37,6 +37,15 @@ QUICK = Recipe(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are computed quickest so, the more when other processes run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def scenes():
     return road_scenes(16, 32, train=64, test=16)
@@ -68,9 +77,7 @@ def test_the_papers_counts_are_these():
     assert abs((found.parameters + found.statistics) / 31.14e6 - 1) < 0.001
     assert found.operations == 34_595_684_352 and abs(found.operations / 34.60e9 - 1) < 0.001
     assert 2 * found.macs == 34_535_374_848 and abs(2 * found.macs / 34.60e9 - 1) > 0.001
-    with torch.device("meta"):
-        other = cost(find_classic("hsi_unet_relu").build(6, 25, 1.0), (25, 192, 416))
-    assert abs(other.operations / 34.60e9 - 1) > 0.05, "another size is another count"
+    assert abs(cost(network, (25, 192, 416)).operations / 34.60e9 - 1) > 0.05, "another size is another count"
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 23, "the papers' conv2D to conv2D_22"
     assert len(list(network.parameters())) == 100, "the papers' parameter sets p1 to p100"
@@ -286,7 +293,7 @@ def test_data_that_a_network_cannot_take(name, size, sentence, tmp_path):
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "hardsigmoid"])
 def test_the_engine_decides_as_the_network_itself_under_single_faults(activation, run, scenes):
-    """Every memory, dangerous bits and others: with two faults each, no pixel's class differs from what the whole
+    """Every memory, dangerous bits and others: with a fault in each, no pixel's class differs from what the whole
     network gives with the fault in it.
     """
     images = normalised(scenes, scenes.test_images[:2])
@@ -294,8 +301,8 @@ def test_the_engine_decides_as_the_network_itself_under_single_faults(activation
     random = np.random.default_rng(2)
     memories = engine.manifest.memories
     trials = []
-    for number in range(2 * len(memories)):
-        memory = memories[number % len(memories)]
+    for number in range(len(memories)):
+        memory = memories[number]
         bit = int(random.choice([30, 30, 31, 29, 27, 25, 23, 22, 10]))
         trials.append([Fault(memory.name, int(random.integers(memory.depth)), bit)])
     assert {trial[0].memory for trial in trials} == {memory.name for memory in memories}
@@ -308,4 +315,4 @@ def test_the_engine_decides_as_the_network_itself_under_single_faults(activation
         engine.restore()
         differing += int(np.sum(found != naive))
         changed += bool(np.any(naive != golden))
-    assert differing == 0 and changed > 20
+    assert differing == 0 and changed > 10

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitward.errors import ConfigError
-from bitward.rewrites import TARGETS, at_risk, protect_exponents
+from bitward.rewrites import PROTECTION_TARGETS, at_risk, protect_exponents
 
 SIX_ONES = {0x3F, 0x5F, 0x6F, 0x77, 0x7B, 0x7D}
 
@@ -40,10 +40,10 @@ def expected(word: int, lower: float, upper: float) -> int:
     return word
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", PROTECTION_TARGETS)
 @pytest.mark.parametrize("sign", [0, 1])
 def test_every_exponent_at_the_ends_and_the_middle_of_its_mantissas(name, sign):
-    target = TARGETS[name]
+    target = PROTECTION_TARGETS[name]
     near = [round((at - 1) * 2**23) for at in (target.lower, target.upper)]
     mantissas = {0, 1, 1 << 22, 0x7FFFFE, 0x7FFFFF} | {each + step for each in near for step in (-1, 0, 1)}
     words = [sign << 31 | exponent << 23 | m for exponent in range(0xFF) for m in sorted(mantissas)]
@@ -76,9 +76,11 @@ def test_known_words(exponent, mantissa, wanted):
     assert changed[0] == (wanted != (exponent, mantissa))
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=50), st.sampled_from(sorted(TARGETS)))
+@given(
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=50), st.sampled_from(sorted(PROTECTION_TARGETS))
+)
 def test_a_value_moves_by_no_more_than_its_target_says(values, name):
-    target = TARGETS[name]
+    target = PROTECTION_TARGETS[name]
     given_values = np.array(values, dtype=np.float32)
     found, changed = protect_exponents(given_values, target.lower, target.upper)
     most = max(target.lower - 1, 2 / target.upper - 1) + 2.0**-23

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from bitward.classic._hsi_unet import hsi_unet
 from bitward.engine.pytorch import TorchEngine
 from bitward.errors import ConfigError, ModelError
 from bitward.faults import Fault
-from bitward.rewrites import TARGETS, Target, at_risk
+from bitward.rewrites import PROTECTION_TARGETS, ProtectionTarget, at_risk
 from bitward.rewrites.torch_networks import (
     Clipped,
     absorb_biases,
@@ -31,6 +32,15 @@ from bitward.rewrites.torch_networks import (
 )
 
 ROUNDING = 1e-5  # of the largest score
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small are computed quickest so, the more when other processes run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def images(channels=5, count=6, side=16, seed=0):
@@ -47,12 +57,14 @@ def calibrated(network, channels=5, side=16, seed=1, offset=0.0):
             nn.init.normal_(module.bias, offset, 0.5)
     network.train()
     with torch.no_grad():
-        for step in range(30):
+        for step in range(12):
             network(torch.from_numpy(images(channels, side=side, seed=seed + step)))
     return network.eval()
 
 
+@cache
 def unet(activation="relu", **options):
+    """One for all tests: rewrites leave it as it is."""
     torch.manual_seed(3)
     return calibrated(hsi_unet(5, 4, **{"filters": 4, "depth": 2, **options}, activation=activation))
 
@@ -192,7 +204,7 @@ def calibrated_plain():
 
 
 def broken_statistics():
-    network = unet()
+    network = copy.deepcopy(unet())
     network.get_submodule("base.bn1").running_var.fill_(-1.0)
     return network
 
@@ -595,10 +607,10 @@ def numbers(network):
     return {name: value.numpy() for name, value in network.state_dict().items() if value.is_floating_point()}
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", PROTECTION_TARGETS)
 def test_every_parameter_is_protected_and_counted(name):
     network = unet()
-    target = TARGETS[name]
+    target = PROTECTION_TARGETS[name]
     made, moved = protect_network(network, name)
     before, after = numbers(network), numbers(made)
     assert set(moved) == set(before)
@@ -612,11 +624,11 @@ def test_every_parameter_is_protected_and_counted(name):
 
 def test_higher_targets_move_more_and_the_function_further():
     network = unet()
-    moved = {name: sum(protect_network(network, name)[1].values()) for name in TARGETS}
+    moved = {name: sum(protect_network(network, name)[1].values()) for name in PROTECTION_TARGETS}
     assert list(moved.values()) == sorted(moved.values()) and moved["PT4"] > 4 * moved["PT1"] >= 0
-    drifts = {name: drift(network, protect_network(network, name)[0], images()).relative for name in TARGETS}
+    drifts = {name: drift(network, protect_network(network, name)[0], images()).relative for name in PROTECTION_TARGETS}
     assert drifts["PT1"] < 1e-3 and drifts["PT1"] < drifts["PT3"] < 1
-    wide = protect_network(network, Target(1.0, 2.0))
+    wide = protect_network(network, ProtectionTarget(1.0, 2.0))
     assert drift(network, wide[0], images()).relative < ROUNDING, "only powers of two move, by half a unit in the last"
 
 
@@ -640,11 +652,12 @@ def weights_of(network):
     return {name: value for name, value in numbers(network).items() if value.ndim > 1}
 
 
-def test_pruning_keeps_every_decision_and_takes_the_least_relevant_weights_at_risk():
+def test_pruning_takes_weights_at_risk_and_leaves_all_others():
     network = unet()
     some = images(count=4)
-    pruned, counts = prune_risky(network, some)
-    assert drift(network, pruned, some).changed_decisions == 0
+    pruned, counts = prune_risky(network, some, 0.01)
+    found = drift(network, pruned, some)
+    assert 0 < found.changed_decisions <= 0.01 * found.decisions
     before, after = weights_of(network), weights_of(pruned)
     gone = {name: (after[name] == 0) & (before[name] != 0) for name in before}
     assert counts == {name: int(each.sum()) for name, each in gone.items()}
@@ -669,7 +682,7 @@ def test_relevance_is_the_first_order_change_of_the_loss():
     network = nn.Sequential(nn.Linear(3, 2, bias=False)).requires_grad_(False)
     network[0].weight.copy_(torch.tensor([[1.0, 1.25, 1.5], [-1.0, 3.0, -1.5]]))
     some = np.array([[1, 0, 1], [2, 0, 1], [-1, 0, -1]], np.float32)
-    pruned, counts = prune_risky(network, some)
+    pruned, counts = prune_risky(network, some, 0.0)
     assert pruned[0].weight[:, 1].tolist() == [0, 3.0] and counts["0.weight"] >= 1
     assert drift(network, pruned, some).changed_decisions == 0
 

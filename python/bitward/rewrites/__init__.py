@@ -23,7 +23,7 @@ from bitward.rewrites.layers import (
     save_model,
 )
 from bitward.rewrites.lift_voters import LiftVoters, protection
-from bitward.rewrites.protect_exponents import TARGETS, Target, at_risk, protect_exponents
+from bitward.rewrites.protect_exponents import PROTECTION_TARGETS, ProtectionTarget, at_risk, protect_exponents
 from bitward.rewrites.quantize_biases import QuantizeBiases, bias_notes, refused_biases, rounded_biases
 from bitward.rewrites.weight_scaling import Q2_5, Q2_5_AS_WRITTEN, WeightScaling, largest_scaled
 
@@ -31,7 +31,7 @@ __all__ = [
     "MAC_OPS",
     "Q2_5",
     "Q2_5_AS_WRITTEN",
-    "TARGETS",
+    "PROTECTION_TARGETS",
     "FoldNegativeScales",
     "Hardening",
     "InsertBiasTmr",
@@ -41,7 +41,7 @@ __all__ = [
     "LiftVoters",
     "QuantizeBiases",
     "QuantizedWeights",
-    "Target",
+    "ProtectionTarget",
     "WeightScaling",
     "at_risk",
     "bias_notes",

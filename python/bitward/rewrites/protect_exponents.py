@@ -26,18 +26,18 @@ UP = (0x3F, 0x5F, 0x6F, 0x77, 0x7B)
 
 
 @dataclass(frozen=True)
-class Target:
+class ProtectionTarget:
     """Which mantissas, 1 to 2, count as empty (at most `lower`) and as full (at least `upper`)."""
 
     lower: float
     upper: float
 
 
-TARGETS = {
-    "PT1": Target(1.001, 1.999),
-    "PT2": Target(1.01, 1.99),
-    "PT3": Target(1.05, 1.95),
-    "PT4": Target(1.1, 1.9),
+PROTECTION_TARGETS = {
+    "PT1": ProtectionTarget(1.001, 1.999),
+    "PT2": ProtectionTarget(1.01, 1.99),
+    "PT3": ProtectionTarget(1.05, 1.95),
+    "PT4": ProtectionTarget(1.1, 1.9),
 }
 """The paper's protection targets: the higher, the more parameters move, and the further."""
 

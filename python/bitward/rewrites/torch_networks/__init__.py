@@ -2,14 +2,15 @@
 """Rewrites of torch networks that keep the function, or tell by how much it moves. One file per idea.
 
 Each takes a network and returns `(network, changed)`: a new network in evaluation mode, on the CPU, with the same names
-of layers, and what was changed, by name. The one that was given stays as it is. `drift` measures what became of the
-function.
+of layers, and what was changed, by name (`divide_logits` gives both as a `Divided`). The one that was given stays as it
+is. `drift` measures what became of the function.
 """
 
 from __future__ import annotations
 
 from bitward.rewrites.torch_networks.absorb_biases import absorb_biases
 from bitward.rewrites.torch_networks.clip_activations import Clipped, clip_activations
+from bitward.rewrites.torch_networks.divide_logits import Divided, divide_logits
 from bitward.rewrites.torch_networks.drift import Drift, drift
 from bitward.rewrites.torch_networks.equalize_layers import equalize_layers
 from bitward.rewrites.torch_networks.fold_batch_norm import fold_batch_norm
@@ -19,9 +20,11 @@ from bitward.rewrites.torch_networks.recondition_batch_norm import recondition_b
 
 __all__ = [
     "Clipped",
+    "Divided",
     "Drift",
     "absorb_biases",
     "clip_activations",
+    "divide_logits",
     "drift",
     "equalize_layers",
     "fold_batch_norm",

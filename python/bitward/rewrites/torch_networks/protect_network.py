@@ -8,23 +8,27 @@ from torch import nn
 
 from bitward.engine.pytorch.storage import tensors_of
 from bitward.errors import ConfigError, nearest
-from bitward.rewrites.protect_exponents import TARGETS, Target, protect_exponents
+from bitward.rewrites.protect_exponents import PROTECTION_TARGETS, ProtectionTarget, protect_exponents
 from bitward.rewrites.torch_networks._graph import copied
 
 
 def protect_network(
-    network: nn.Module, target: str | Target, statistics: bool = True
+    network: nn.Module, target: str | ProtectionTarget, statistics: bool = True
 ) -> tuple[nn.Module, dict[str, int]]:
     """(network, {tensor: how many of its values moved}): no parameter whose mantissa is empty or full is at risk.
 
     Weights, biases, gammas and betas, and with `statistics` the means and variances of batch norm, which the papers
     leave out; every tensor has an entry. Each value moves by the target's share at most: the function moves a little,
-    measure it with `drift`. `target` is one of TARGETS (PT1 to PT4) by name, or another. ConfigError: no such target.
+    measure it with `drift`. `target` is one of PROTECTION_TARGETS (PT1 to PT4) by name, or another. ConfigError: there
+    is no such target.
     """
     if isinstance(target, str):
-        if target not in TARGETS:
-            raise ConfigError(f"target must be one of {', '.join(TARGETS)}, got {target!r}; {nearest(target, TARGETS)}")
-        target = TARGETS[target]
+        if target not in PROTECTION_TARGETS:
+            raise ConfigError(
+                f"target must be one of {', '.join(PROTECTION_TARGETS)}, got {target!r}; "
+                f"{nearest(target, PROTECTION_TARGETS)}"
+            )
+        target = PROTECTION_TARGETS[target]
     made = copied(network)
     moved = {}
     for name, _, role, tensor in tensors_of(made):

@@ -21,7 +21,9 @@ from bitward.rewrites.torch_networks._graph import LAYERS, copied
 from bitward.rewrites.torch_networks.drift import AT_ONCE, drift
 
 
-def prune_risky(network: nn.Module, images: npt.NDArray[Any], allowed: float = 0.0) -> tuple[nn.Module, dict[str, int]]:
+def prune_risky(
+    network: nn.Module, images: npt.NDArray[Any], allowed: float = 0.001
+) -> tuple[nn.Module, dict[str, int]]:
     """(network, {tensor: how many of its weights became 0}): of the weights at risk, those that matter least are 0.
 
     Weights of convolutions, transposed convolutions and dense layers whose exponent is at risk

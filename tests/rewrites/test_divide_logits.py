@@ -13,7 +13,7 @@ from bitward.classic import find_classic
 from bitward.errors import ConfigError, ModelError
 from bitward.formats import Float32
 from bitward.rewrites import WeightScaling
-from bitward.rewrites.logit_division import divide_logits
+from bitward.rewrites.torch_networks import divide_logits
 
 
 def trained_like(name, channels=3, seed=0):
