@@ -126,8 +126,8 @@ def test_a_key_belongs_to_the_models_that_take_it():
 
 def test_every_option_of_the_command_is_a_setting_or_of_the_place():
     shown = {option.name for option in inject.command.params if not getattr(option, "hidden", False)}
-    settings = shown - set(inject.HERE) - {"flow"}
-    assert settings <= set(Inject.model_fields)
+    settings = shown - set(inject.HERE) - {"flow", "host", "port"}
+    assert settings <= set(Inject.model_fields) and "hosts" in Inject.model_fields
     text = CliRunner().invoke(inject.command, ["--help"]).output
     for name in (*inject.MODELS, "--faults-from", "--margin", "--scheduler", "--audit"):
         assert name in text
