@@ -10,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bitward_runtime.extension_client import ExtensionClient
 from shared_runs import ROOT, SHARED_RUNS, SharedRun
 
+from bitward import tools
 from bitward.campaign import TrialStore
+from bitward.datasets import load_dataset
 from bitward.engine.images import load_images
 from bitward.faults import every_fault
 from bitward.flow import STAGE_NAMES
-from bitward.manifest import Manifest
+from bitward.flow.verify import equal_images, run_qonnx
+from bitward.manifest import Manifest, apply_edge
+from bitward.targets.board import BoardTarget
 
 LEAST_ACCURACY = {"digits": 0.97, "digits-mlp": 0.95}
 KEYS = {
@@ -176,3 +181,19 @@ def test_a_run_that_nothing_changed_for_runs_no_stage_again(mlp_run):
     stages = [line.split() for line in done.stdout.splitlines() if line.split()[-1:] == ["unchanged"]]
     assert [name for name, _ in stages] == [name for name in STAGE_NAMES if name != "report"]
     assert Path(done.stdout.splitlines()[-1]).name == "summary.json"
+
+
+@pytest.mark.parametrize("way", ["extension", "stock client"])
+def test_every_test_image_on_the_virtual_board_gives_what_qonnx_gives(shared, way, monkeypatch):
+    """Our runtime, through the server's extension, and the stock pynq client: 360 of 360, in every output."""
+    if way == "stock client":
+        if tools.board_python() is None:
+            pytest.skip("needs the PYNQ client's environment, .venv-board (make setup)")
+        monkeypatch.setattr(ExtensionClient, "hello", lambda self, *_: None)
+    (model,) = (shared.folder / "models").glob("*-hardened.onnx")
+    images, build = load_dataset("digits").test_images, shared.build("hardened")
+    io = Manifest.load(build / "manifest.json").io
+    with BoardTarget(build) as target:
+        integers = target.infer(apply_edge(io.pre, images).astype(np.int64))
+    equal = equal_images(integers, run_qonnx(model, images), io.post)
+    assert (int(equal.sum()), len(equal)) == (360, 360)
