@@ -29,8 +29,8 @@ from bitward.faults import single_bit_stratified
 from bitward.flow import attack, load_flow, stages
 from bitward.flow.attack import Place, agreement_faults, msb_faults
 from bitward.flow.rules import model_of
+from bitward.flow.run import Run
 from bitward.flow.spec import Inject
-from bitward.flow.stages import Run
 from bitward.manifest import Manifest
 from bitward.targets.board import BoardTarget
 from bitward.targets.engine import EngineTarget

@@ -20,7 +20,8 @@ from bitward.flow import STAGE_NAMES, Flow, load_flow, run_flow
 from bitward.flow import cache as cache_module
 from bitward.flow import stages as stages_module
 from bitward.flow.cache import StageRecord, digest_files, locked, stage_key
-from bitward.flow.stages import STAGES, Run, Stage, clear
+from bitward.flow.run import Run
+from bitward.flow.stages import STAGES, Stage, clear
 from bitward.flow.verify import equal_images
 from bitward.networks import network_names
 

@@ -17,7 +17,7 @@ from bitward.errors import ConfigError
 from bitward.flow import Flow, attack, load_flow
 from bitward.flow.attack import Place, factories
 from bitward.flow.boards import connections_of, places_of
-from bitward.flow.stages import Run
+from bitward.flow.run import Run
 
 SPEC = {"name": "toy", "network": "digits_mlp"}
 HERE = Path("build")

@@ -23,7 +23,8 @@ from bitward.flow import measure as measure_module
 from bitward.flow.attack import Place
 from bitward.flow.cache import stage_key
 from bitward.flow.measure import measure_run, places_to_measure
-from bitward.flow.stages import STAGES, Run, clear
+from bitward.flow.run import Run
+from bitward.flow.stages import STAGES, clear
 from bitward.flow.summary import summarise
 from bitward.report import write_report
 

@@ -47,6 +47,7 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Pat
 
 def _run_software(flow: Path, runs: Path, to: str | None, force: str | None, data: Path | None) -> None:
     """A flow of a float network has run; what it found is told in a line a rate."""
+    from bitward.explore.text import points
     from bitward.flow.software import over_seeds, run_software
     from bitward.flow.software_spec import load_software_flow
 
@@ -56,7 +57,8 @@ def _run_software(flow: Path, runs: Path, to: str | None, force: str | None, dat
         flips = found["rows"][0]["flips"][0]
         console.print(
             f"{summary['stored_as']}, software-only, {ber:g} over {spread} ({flips:,.1f} flips a trial): "
-            f"{100 * found['drop']:.2f} points lost \\[{100 * found['low']:.2f}, {100 * found['high']:.2f}]",
+            f"{points(found['drop'])} points lost [{points(found['low'])}, {points(found['high'])}]",
             soft_wrap=True,
+            markup=False,
         )
     click.echo(folder / "report.html" if to in (None, "report") else folder)

@@ -6,6 +6,7 @@
     evaluate.py   accuracy, and what a bit error rate takes of it, by resumable campaigns on the torch engine
     search.py     by halves (FORTUNE's Algorithm 1), as a whole, the Pareto front, layer by layer
     ledger.py     what was found, kept point by point: a search goes on where it was
+    text.py        points of accuracy, in words
     family.py     quantized networks whose points are hardware as they are
 
 All of it is software-only: no hardware takes part, and a point says whether hardware can be made of it.

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from bitward.errors import ConfigError, nearest
 from bitward.flow.cache import StageRecord, locked, stage_key
+from bitward.flow.run import Run
 from bitward.flow.spec import Flow, load_flow
-from bitward.flow.stages import STAGE_NAMES, STAGES, Run, Stage, clear, overlay_stage
+from bitward.flow.stages import STAGE_NAMES, STAGES, Stage, clear, overlay_stage
 from bitward.flow.summary import NOT_MEASURED, summarise
 from bitward.hardware.boards import load_board, pl_clock
 from bitward.networks import find_network

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bitward_runtime.connection import Connection, connection_of
 
 from bitward.errors import ConfigError
 from bitward.flow.attack import Place
+from bitward.flow.run import Run
 from bitward.flow.spec import Inject, Measure, Side
 from bitward.hardware.boards import load_board
-
-if TYPE_CHECKING:
-    from bitward.flow.stages import Run
 
 
 def connections_of(section: Inject | Measure) -> tuple[Connection, ...]:

@@ -23,6 +23,7 @@ from bitward.explore.design import BASELINE_BITS, Design, Point
 from bitward.explore.evaluate import Bench, Rate, Rules
 from bitward.explore.ledger import Ledger
 from bitward.explore.search import Evaluation, Limits, Search, by_layer, pareto, search, ways
+from bitward.explore.text import with_interval
 from bitward.flow.cache import locked
 from bitward.flow.exploring import Explore
 from bitward.hardware.build import versions
@@ -113,12 +114,12 @@ class Explorer:
     def _tell(self, found: Evaluation) -> None:
         lost = "not attacked"
         if found.vulnerability is not None:
-            drop = found.vulnerability.drop
-            lost = f"{100 * drop.estimate:.2f} points lost \\[{100 * drop.low:.2f}, {100 * drop.high:.2f}]"
+            lost = f"{with_interval(found.vulnerability.drop)} points lost"
         verdict = "feasible" if found.is_feasible(self.limits) else "not feasible"
         self.console.print(
-            f"{found.name:<16} {found.accuracy:.2%} {lost}, {found.stored_bits:,} bits: {verdict}", soft_wrap=True
-        )
+            f"{found.name:<16} {found.accuracy:.2%} {lost}, {found.stored_bits:,} bits: {verdict}", soft_wrap=True,
+            markup=False,
+        )  # fmt: skip
 
     def layers(self, answer: Design, bench: Bench, each: Callable[[Design], Evaluation]) -> Any:
         """The answer with bits taken away layer by layer, the largest first; and what was evaluated for it."""
@@ -164,11 +165,11 @@ def reason(found: Evaluation | None, limits: Limits, rate: Rate) -> str:
     )
     if found is None or found.vulnerability is None:
         return f"No point of those evaluated can {asked}: lower the floor, raise the ceiling, or add bits or schemes."
-    drop = found.vulnerability.drop
+    lost = with_interval(found.vulnerability.drop)
     return (
         f"{found.name} stores the fewest bits of the points that {asked}: {found.stored_bits:,} bits, "
         f"{100 * found.memory:.2f} % of unprotected 8-bit words, {found.accuracy:.2%} without faults, "
-        f"{100 * drop.estimate:.2f} points lost [{100 * drop.low:.2f}, {100 * drop.high:.2f}]."
+        f"points lost {lost}."
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,11 @@ from bitward_runtime.source import sensor_of, source_of
 from bitward.errors import BoardError, ConfigError
 from bitward.flow.attack import Place
 from bitward.flow.boards import connections_of, places_of
+from bitward.flow.run import Run
 from bitward.flow.spec import SIDES, Measure, Side
 from bitward.hardware.boards import load_board
 from bitward.manifest import Io, Manifest
 from bitward.tools import atomic_write, output_directory
-
-if TYPE_CHECKING:
-    from bitward.flow.stages import Run
 
 Images = npt.NDArray[np.int64]
 

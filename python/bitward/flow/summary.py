@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bitward.flow.run import Run
 from bitward.flow.spec import SIDES
-from bitward.flow.stages import Run
 from bitward.hardware.build import versions
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, git_hash

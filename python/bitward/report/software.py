@@ -11,8 +11,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from bitward.explore.text import with_interval
 from bitward.report.figures import NARROW_SPACE, Tone, number, percent
 from bitward.report.scatter import Dot, scatter
+from bitward.statistics import Interval
 
 FOLDER = Path(__file__).parent
 Row = Sequence[str]
@@ -49,21 +51,6 @@ def page(
         sections=sections, said=summary["said"], settings=summary["settings"],
         provenance=[("Device", summary["device"]), ("Versions", versions), ("Source", summary["git"])],
     ) + "\n"  # fmt: skip
-
-
-def points(share: float, decimals: int = 2) -> str:
-    """A share of accuracy in points.
-
-    >>> points(0.1234), points(-0.00049)
-    ('12.34', '-0.05')
-    """
-    text = f"{100 * share:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def with_interval(low: float, estimate: float, high: float) -> str:
-    """A drop with its interval, in points."""
-    return f"{points(estimate)} [{points(low)}, {points(high)}]"
 
 
 def render_flow(summary: Mapping[str, Any]) -> str:
@@ -111,7 +98,7 @@ def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
         (
             f"{row['rate']['ber']:g} over {row['rate']['spread']}, seed {row['seed']}",
             f"{row['flips'][0]:,.1f} ({row['flips'][1]:,} to {row['flips'][2]:,})",
-            with_interval(row["drop"]["low"], row["drop"]["estimate"], row["drop"]["high"]),
+            with_interval(Interval(**row["drop"])),
             f"{row['trials']} x {row['images']}",
             f"{row['p_drop']:.3g}",
             f"{row['rap']:.3g}",
@@ -175,7 +162,7 @@ def _dot(row: Mapping[str, Any]) -> Dot:
     drop = row["drop"]
     tone: Tone = "hardened" if row["is_protected"] else "plain"
     low, estimate, high = (100 * drop[name] for name in ("low", "estimate", "high"))
-    says = f"{row['name']}: {with_interval(drop['low'], drop['estimate'], drop['high'])} points lost"
+    says = f"{row['name']}: {with_interval(Interval(**drop))} points lost"
     label = "" if "," in row["name"] and not row["is_recommended"] else row["name"]  # layer by layer they crowd
     return Dot(100 * row["memory"], estimate, low, high, label, says, tone, row["is_pareto"], row["is_recommended"])
 
@@ -185,7 +172,7 @@ def _cells(row: Mapping[str, Any]) -> Row:
     return (
         row["name"],
         f"{percent(row['accuracy'], 2)}",
-        "not attacked" if drop is None else with_interval(drop["low"], drop["estimate"], drop["high"]),
+        "not attacked" if drop is None else with_interval(Interval(**drop)),
         "" if drop is None else f"{row['flips'][0]:,.1f}",
         number(row["stored_bits"]),
         f"{100 * row['memory']:.2f}{NARROW_SPACE}%",
