@@ -398,3 +398,24 @@ def test_a_flatten_inside_a_dense_layer_gives_what_it_gave_before():
     images = torch.from_numpy(IMAGES).contiguous(memory_format=torch.channels_last)
     assert torch.allclose(execute(program, images)[program.sink], network(images), rtol=1e-4, atol=1e-5)
     assert inside.layers
+
+
+@pytest.mark.parametrize("name", ["chain", "residual", "skip", "depthwise"])
+def test_the_same_trials_give_the_same_bits_whatever_came_before(name):
+    """Which rows are dropped decides on the order of sums: it follows from the trials alone, not from time."""
+    trials = singles(engine_of(name, "int8"), 40, seed=2)
+    engine = engine_of(name, "int8")
+    first = [(outputs.tobytes(), path) for outputs, path, _ in engine.outcomes(IMAGES, trials)]
+    list(engine.outcomes(IMAGES, singles(engine, 30, seed=3)))
+    again = [(outputs.tobytes(), path) for outputs, path, _ in engine.outcomes(IMAGES, trials)]
+    assert again == first
+
+
+def test_a_look_is_skipped_where_too_few_rows_end_there():
+    look = walk.Look(worth=10.0)
+    assert look.is_due()
+    look.took(100, 50)  # half of them: five times what looking takes
+    assert look.is_due()
+    for _ in range(5):
+        look.took(100, 100)
+    assert [look.is_due() for _ in range(walk.SKIPPED + 1)] == [False] * walk.SKIPPED + [True]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ OVERFLOW = 2.0**126  # sums beyond may overflow in some order of their terms: a 
 ONE_TERM = 0.98 * 2.0**128  # the same for sums in which one term is huge: little less than the largest number
 MOST = 0.9  # of some rows: where so many differ, the others stay too, as rows without gaps are quicker
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
+MAC_NS, ELEMENT_NS, LOOK_NS = 0.012, 2.0, 3.0  # a product, a value that is written, one that is compared: by one thread
 
 
 @dataclass
@@ -62,12 +62,32 @@ class Route:
         self.program = program
         self.shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
         self.last_use = program.last_use()
-        weighted = (Convolution, TransposedConvolution)
-        self.looks = {index: Look() for index, step in enumerate(program.steps) if isinstance(step.rule, weighted)}
+        self._work = [self._work_of(step) for step in program.steps]
         self._rules = {step.name: step.rule for step in program.steps}
         self.lanes = {index: tuple(self._lane(index)) for index, step in enumerate(program.steps) if step.layers}
         self.is_spent = [tuple(self._is_spent(step, index, name) for name in step.inputs)
                          for index, step in enumerate(program.steps)]  # fmt: skip
+
+    def looks(self) -> dict[tuple[int, bool], Look]:
+        """By step with weights, and whether rows are of one channel: whether to look there, nothing known yet."""
+        looks = {}
+        for index, step in enumerate(self.program.steps):
+            if isinstance(step.rule, (Convolution, TransposedConvolution)):
+                shape = self.shapes[step.inputs[0]]
+                for is_sparse in (False, True):
+                    parts = shape[0] if is_sparse and shape else 1
+                    spared = self._work[index] / parts + sum(self._work[index + 1 :])
+                    looks[index, is_sparse] = Look(spared / (LOOK_NS * torch.Size(shape).numel() / parts))
+        return looks
+
+    def _work_of(self, step: Step) -> float:
+        """Nanoseconds, about, that a row takes through a step as a whole."""
+        shape = self.shapes[step.name]
+        work = ELEMENT_NS * torch.Size(shape).numel()
+        if isinstance(step.rule, (Convolution, TransposedConvolution)):
+            places = shape if isinstance(step.rule, Convolution) else self.shapes[step.inputs[0]]
+            work += MAC_NS * step.rule.module.weight.numel() * torch.Size(places[1:]).numel()
+        return work
 
     def lane_ends(self) -> set[str]:
         """The values at which the channels end that faults in parameters change."""
@@ -101,10 +121,15 @@ class Route:
 
 
 class Look:
-    """Whether it pays to compare rows with golden ones at some step, by what it cost and spared so far."""
+    """Whether it pays to compare rows with golden ones at some step, by how many went no further so far.
 
-    def __init__(self) -> None:
-        self._cost = self._spared = 0.0  # seconds a row, smoothed
+    Costs are counted, not timed: what is dropped, and so the order of sums, is the same in each run.
+    """
+
+    def __init__(self, worth: float) -> None:
+        """`worth` is what a row takes from here to the end, in what it takes to look at one."""
+        self._worth = worth
+        self._dropped: float | None = None  # share of rows, smoothed
         self._skips = 0  # that are left before it is tried again
 
     def is_due(self) -> bool:
@@ -112,11 +137,11 @@ class Look:
         self._skips -= 1
         return self._skips < 0
 
-    def took(self, looking: float, going_on: float, before: int, after: int) -> None:
-        """Of `before` rows `after` differed: `looking` seconds for all, `going_on` seconds for these to the end."""
-        cost, spared = looking / before, going_on / max(after, 1) * (before - after) / before
-        self._cost, self._spared = (self._cost + cost) / 2, (self._spared + spared) / 2
-        if self._spared < self._cost:
+    def took(self, before: int, after: int) -> None:
+        """Of `before` rows `after` differed."""
+        share = (before - after) / before
+        self._dropped = share if self._dropped is None else (self._dropped + share) / 2
+        if self._dropped * self._worth < 1:
             self._skips = SKIPPED
 
 
@@ -126,6 +151,7 @@ class Walk:
     def __init__(self, route: Route, golden: Golden, sink: Sink) -> None:
         self.route, self.golden, self.sink = route, golden, sink
         self._steps = route.program.steps
+        self._looks = route.looks()
         self._is_watched = False
 
     def send(self, index: int, rows: Rows, is_watched: bool = False) -> Tensor:
@@ -158,10 +184,14 @@ class Walk:
             step = self._steps[index]
             if not any(name in rows.changes for name in step.inputs):
                 continue
-            look = self.route.looks.get(index)
+            is_sparse = any(change.channel is not None for change in rows.changes.values())
+            look = self._looks.get((index, is_sparse))
             if look is not None and look.is_due():
-                self._look(index, rows, look)
-                return
+                before = len(rows.trial)
+                rows = _mostly(rows, self._differs(rows))
+                look.took(before, len(rows.trial))
+                if not len(rows.trial):
+                    return
             if look is not None and self._divide(index, rows):
                 return
             self._step(index, rows)
@@ -169,17 +199,6 @@ class Walk:
         if sink in rows.changes:
             rows = rows.of(torch.nonzero(self._differs(rows))[:, 0])
             self.sink.put(rows, whole(self.golden.value(sink), rows.image, rows.changes[sink]))
-
-    def _look(self, index: int, rows: Rows, look: Look) -> None:
-        """The rows that differ are through."""
-        start = time.perf_counter()
-        before = len(rows.trial)
-        rows = _mostly(rows, self._differs(rows))
-        looking = time.perf_counter() - start
-        if len(rows.trial) and not self._divide(index, rows):
-            self._step(index, rows)
-            self._through(index + 1, rows)
-        look.took(looking, time.perf_counter() - start - looking, before, len(rows.trial))
 
     def _divide(self, index: int, rows: Rows) -> bool:
         """Rows of one channel each, more than fit as whole ones, went on in batches, those of a channel together."""
