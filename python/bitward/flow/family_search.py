@@ -14,7 +14,7 @@ from bitward.explore.design import Point
 from bitward.explore.evaluate import Bench
 from bitward.explore.family import Member, members
 from bitward.explore.search import Evaluation
-from bitward.flow.exploration import Explorer, finish, section_of
+from bitward.flow.explorer import Explorer, finish, section_of
 from bitward.flow.spec import Flow
 from bitward.networks import Network
 from bitward.tools import output_directory

@@ -13,7 +13,7 @@ from bitward.explore.design import Design, Point
 from bitward.explore.evaluate import Bench
 from bitward.explore.search import Evaluation
 from bitward.explore.subject import Subject
-from bitward.flow.exploration import Explorer, finish, section_of
+from bitward.flow.explorer import Explorer, finish, section_of
 from bitward.flow.software import open_software
 from bitward.flow.software_spec import SoftwareFlow
 from bitward.tools import output_directory

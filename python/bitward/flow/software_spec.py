@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from bitward.errors import ConfigError
 from bitward.explore.design import Design, FormatName, Per, Point, SchemeName
 from bitward.explore.evaluate import Rate, Rules, Spread
-from bitward.flow.exploring import Explore
+from bitward.flow.explore_spec import Explore
 from bitward.flow.spec import folder_name, read_yaml, validated
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from bitward.errors import ConfigError, nearest
-from bitward.flow.exploring import Explore
+from bitward.flow.explore_spec import Explore
 
 Side = Literal["plain", "hardened"]
 SIDES: tuple[Side, ...] = get_args(Side)
