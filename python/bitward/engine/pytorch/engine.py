@@ -53,7 +53,8 @@ class _Answers(Sink):
         self.near: dict[int, list[int]] = {}  # by trial: images that the network itself must decide
 
     def put(self, rows: Rows, outputs: Tensor) -> None:
-        self.outputs[rows.trial, rows.image] = outputs
+        place = rows.trial * self.outputs.shape[1] + rows.image
+        self.outputs.flatten(0, 1).index_copy_(0, place, outputs)
         self.doubt(rows.of(torch.nonzero(is_close(outputs))[:, 0]))
 
     def doubt(self, rows: Rows) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, largest, whole
+from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, is_all_images, largest, whole
 from bitward.engine.pytorch.golden import Golden
 from bitward.engine.pytorch.layers import Convolution, Norm, TransposedConvolution
 from bitward.engine.pytorch.program import Program, Step
@@ -19,7 +19,7 @@ from bitward.engine.pytorch.rules import Add, Channelwise
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
 OVERFLOW = 2.0**126  # sums beyond may overflow in some order of their terms: a quarter of the largest number
 ONE_TERM = 0.98 * 2.0**128  # the same for sums in which one term is huge: little less than the largest number
-MOST = 0.9  # of some rows: where so many differ, the others stay too, as rows without gaps are quicker
+MOST = 0.7  # of a trial's images: where so many differ, the others stay too, as rows without gaps are quicker
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
 MAC_NS, ELEMENT_NS, LOOK_NS = 0.012, 2.0, 3.0  # a product, a value that is written, one that is compared: by one thread
 
@@ -160,7 +160,7 @@ class Walk:
         With `is_watched` the sink hears of rows whose values come near the end of what single precision holds.
         """
         differs = self._differs(rows)
-        trials, rows = torch.unique(rows.trial[differs]), _mostly(rows, differs)
+        trials, rows = torch.unique(rows.trial[differs]), _mostly(rows, differs, self.golden.count)
         if not len(trials):
             return trials
         self._is_watched = is_watched
@@ -188,7 +188,7 @@ class Walk:
             look = self._looks.get((index, is_sparse))
             if look is not None and look.is_due():
                 before = len(rows.trial)
-                rows = _mostly(rows, self._differs(rows))
+                rows = _mostly(rows, self._differs(rows), self.golden.count)
                 look.took(before, len(rows.trial))
                 if not len(rows.trial):
                     return
@@ -252,10 +252,16 @@ class Walk:
         return differs if rows.idle is None else differs & ~rows.idle
 
 
-def _mostly(rows: Rows, differs: Tensor) -> Rows:
-    """The rows that differ, and the others too, as idle ones, where these are few."""
+def _mostly(rows: Rows, differs: Tensor, count: int) -> Rows:
+    """The rows that differ, and, of trials with all `count` images of which most do, the others too, as idle ones.
+
+    Trials that stay whole come first.
+    """
     if bool(differs.all()):
         return rows
-    if int(differs.sum()) >= MOST * len(differs):
-        return replace(rows, idle=~differs)
-    return replace(rows.of(torch.nonzero(differs)[:, 0]), idle=None)
+    kept = torch.nonzero(differs)[:, 0]
+    if not is_all_images(rows.image, count):
+        return replace(rows.of(kept), idle=None)
+    stays = (differs.view(-1, count).sum(dim=1) >= MOST * count).repeat_interleave(count)
+    order = torch.cat([torch.nonzero(stays)[:, 0], kept[~stays[kept]]])
+    return replace(rows.of(order), idle=~differs[order])
