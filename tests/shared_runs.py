@@ -7,6 +7,8 @@ import fcntl
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +38,19 @@ class SharedRun:
         return self.folder / "campaigns" / name
 
 
-def shared_run(name: str) -> SharedRun:
-    """The flow has run under SHARED_RUNS; sessions and xdist's workers take turns, so that it runs once."""
-    flow = ROOT / "flows" / f"{name}.yaml"
+@contextmanager
+def turn(name: str) -> Iterator[None]:
+    """Sessions and xdist's workers take turns with a run: within, no other uses it."""
     SHARED_RUNS.mkdir(parents=True, exist_ok=True)
     with open(SHARED_RUNS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def shared_run(name: str) -> SharedRun:
+    """The flow has run under SHARED_RUNS, once for all."""
+    flow = ROOT / "flows" / f"{name}.yaml"
+    with turn(name):
         command = [sys.executable, "-m", "bitward", "run", str(flow), "--runs", str(SHARED_RUNS)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bitward_runtime.extension_client import ExtensionClient
-from shared_runs import ROOT, SHARED_RUNS, SharedRun
+from shared_runs import ROOT, SHARED_RUNS, SharedRun, turn
 
 from bitward import tools
 from bitward.campaign import TrialStore
@@ -177,7 +177,8 @@ def test_the_report_is_one_file_that_needs_no_other(shared):
 
 def test_a_run_that_nothing_changed_for_runs_no_stage_again(mlp_run):
     command = [sys.executable, "-m", "bitward", "run", str(mlp_run.flow), "--to", "inject", "--runs", str(SHARED_RUNS)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    with turn("digits-mlp"):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     stages = [line.split() for line in done.stdout.splitlines() if line.split()[-1:] == ["unchanged"]]
     assert [name for name, _ in stages] == [name for name in STAGE_NAMES if name != "report"]
     assert Path(done.stdout.splitlines()[-1]).name == "summary.json"

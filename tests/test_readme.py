@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from shared_runs import ROOT, SHARED_RUNS
+from shared_runs import ROOT, SHARED_RUNS, turn
 
 from bitward.cli import main
 from bitward.cli._main import root
@@ -103,7 +103,8 @@ def test_trials_by_hand(digits_run, capsys):
 
 def test_inject_by_hand(digits_run, capsys):
     short = ["--per-stratum", "1", "--images", "1", "--restart", "--runs", str(SHARED_RUNS)]
-    assert main(["inject", str(digits_run.flow), "--on", "rtl", *short]) == 0
+    with turn("digits"):
+        assert main(["inject", str(digits_run.flow), "--on", "rtl", *short]) == 0
     assert "memories restored: yes" in capsys.readouterr().out
 
 
