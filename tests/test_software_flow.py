@@ -157,6 +157,24 @@ def test_inject_on_torch_does_one_campaign(run, folder, capsys):
     )
 
 
+def test_a_trial_is_run_again_on_torch(run, folder, capsys):
+    arguments = ["inject", str(folder / "whole.yaml"), "--runs", str(folder / "runs"), "--on", "torch", "--restart"]
+    assert main([*arguments, "--model", "ber", "--ber", "0.02", "--trials", "4", "--images", "30"]) == 0
+    campaign = run / "campaigns" / "inject-ber-torch"
+    rows = TrialStore.load(campaign).trials()
+    number = max(rows, key=lambda row: row.top1_changed).trial
+    assert rows[number].top1_changed > 0
+    again = ["trials", str(campaign), "--replay", str(number), "--on", "torch", "--runs", str(folder / "runs")]
+    capsys.readouterr()
+    assert main([*again, "--flow", str(folder / "whole.yaml")]) == 0
+    assert f"{rows[number].top1_changed} of 30 decisions changed, as recorded; outputs " in capsys.readouterr().out
+    assert main(again) == 1
+    assert "--flow must name the flow to run a trial again on torch, got nothing" in capsys.readouterr().err
+    other = written(folder, "other-bits", quantize={**FLOW["quantize"], "bits": 5})
+    assert main([*again, "--flow", str(other)]) == 1
+    assert "the flow other-bits must be the campaign's, got one of other memories" in capsys.readouterr().err
+
+
 def test_inject_says_where_it_can_go(folder, repository, capsys):
     assert main(["inject", str(folder / "whole.yaml"), "--on", "rtl"]) == 1
     assert "--on must be torch for a float network, of which no hardware is built, got rtl" in capsys.readouterr().err

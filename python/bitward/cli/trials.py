@@ -12,12 +12,14 @@ from rich.table import Table
 
 from bitward.cli import session
 from bitward.cli._board import board_options
+from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
 if TYPE_CHECKING:
     from bitward_runtime.connection import Connection
 
     from bitward.campaign.query import Group
+    from bitward.flow.attack import Again
     from bitward.metrics import Share
 
 
@@ -27,14 +29,18 @@ if TYPE_CHECKING:
 @click.option("--export", "target", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the trials to FILE.csv, FILE.parquet or FILE.json.")  # fmt: skip
 @click.option("--replay", metavar="TRIAL", type=click.IntRange(0), help="Run this trial again and compare its outputs.")
-@click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="engine", show_default=True,
+@click.option("--on", type=click.Choice(["engine", "rtl", "board", "torch"]), default="engine", show_default=True,
               help="Where it is run again.")  # fmt: skip
 @click.option("--build", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="The build that it was run on, as bitward build or run left it.")  # fmt: skip
+@click.option("--flow", metavar="FLOW", type=click.Path(path_type=Path), help="torch: the campaign's flow.")
+@click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+              help="torch: folder of all runs, where trained networks are kept.")  # fmt: skip
+@DATA
 @board_options()
 def command(
     directory: Path, condition: str | None, target: Path | None, replay: int | None, on: str, build: Path | None,
-    connection: Connection,
+    flow: Path | None, runs: Path, data: Path | None, connection: Connection,
 ) -> None:  # fmt: skip
     """Show the trials in DIR, a campaign's folder, by memory and bit; or filter, export, or run one of them again.
 
@@ -42,7 +48,10 @@ def command(
     outputs_changed, top1_changed (numbers of images), top1_correct, seconds and others; the export has them all.
     """
     if replay is not None:
-        _replay(directory, replay, on, build, connection)
+        if on == "torch":
+            _replay_software(directory, replay, flow, runs, data)
+        else:
+            _replay(directory, replay, on, build, connection)
         return
     from bitward.campaign import TrialStore, verdicts_sha256
     from bitward.campaign.query import export, flips, model_text, summary, where
@@ -73,15 +82,37 @@ def _replay(directory: Path, number: int, on: str, build: Path | None, connectio
         raise ConfigError("--build must name the build to run a trial again on, got nothing: give the campaign's own")
     place = Place(on, build, connection.host, connection.port, connection.credentials)  # type: ignore[arg-type]
     again = run_again(directory, number, place)
-    what = " ".join(map(str, again.faults[:3])) + (
-        f" and {len(again.faults) - 3} more" if len(again.faults) > 3 else ""
-    )
+    what = _what(number, again)
     if not again.is_equal:
         raise ConfigError(
-            f"trial {number} ({what}) must give on {on} the outputs it gave, got {again.found[:12]} for "
-            f"{again.recorded[:12]}: the build or its code is another one"
+            f"{what} must give on {on} the outputs it gave, got {again.found[:12]} for {again.recorded[:12]}: the build "
+            "or its code is another one"
         )
-    click.echo(f"trial {number} ({what}) on {on}: outputs equal the recorded ones, {again.found}")
+    click.echo(f"{what} on {on}: outputs equal the recorded ones, {again.found}")
+
+
+def _replay_software(directory: Path, number: int, flow: Path | None, runs: Path, data: Path | None) -> None:
+    from bitward.flow.software_inject import Where, replay_software
+    from bitward.flow.software_spec import load_software_flow
+
+    if flow is None:
+        raise ConfigError(
+            "--flow must name the flow to run a trial again on torch, got nothing: give the campaign's own"
+        )
+    again = replay_software(load_software_flow(flow), Where(runs, data), session().console, directory, number)
+    what = _what(number, again)
+    if not again.decides_alike:
+        raise ConfigError(
+            f"{what} must change as many decisions on torch as it did, got {again.found_changed} for "
+            f"{again.recorded_changed} of {again.images}: the network or its code is another one"
+        )
+    same = "outputs equal the recorded ones" if again.is_equal else "outputs differ in their last bits"
+    click.echo(f"{what} on torch: {again.found_changed} of {again.images} decisions changed, as recorded; {same}")
+
+
+def _what(number: int, again: Again) -> str:
+    more = f" and {len(again.faults) - 3} more" if len(again.faults) > 3 else ""
+    return f"trial {number} ({' '.join(map(str, again.faults[:3]))}{more})"
 
 
 def _ending(ended: dict[str, Any], spec: dict[str, Any]) -> str:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign, trial_faults
 from bitward.campaign.plan import digest
+from bitward.campaign.trial import Trial
 from bitward.engine.images import load_images
 from bitward.errors import ConfigError, OtherCampaignError
 from bitward.faults import Fault, FaultModel, every_fault, single_bit_stratified
 from bitward.flow.rules import Rules
 from bitward.manifest import Manifest, Memory, apply_edge
+from bitward.metrics import changed_top1
 from bitward.targets import Target
 
 On = Literal["engine", "rtl", "board"]
@@ -170,23 +172,31 @@ def factories(
 
 @dataclass(frozen=True)
 class Again:
-    """A recorded trial that was run once more: `recorded` and `found` are digests of its outputs."""
+    """A recorded trial that was run once more: digests of its outputs, and on how many images it changes the decision.
+
+    Floating-point outputs may differ in their last bits, as sums of a trial by itself have another order.
+    """
 
     faults: Sequence[Fault]
     recorded: str
     found: str
+    recorded_changed: int | None
+    found_changed: int | None
+    images: int
 
     @property
     def is_equal(self) -> bool:
         """Whether all outputs of all images are the recorded ones."""
         return self.recorded == self.found
 
+    @property
+    def decides_alike(self) -> bool:
+        """Whether as many decisions are changed as recorded."""
+        return self.recorded_changed == self.found_changed
 
-def run_again(directory: Path, number: int, place: Place) -> Again:
-    """Trial `number` of the campaign in `directory` is run once more at `place`, on the campaign's own images.
 
-    ConfigError where there is no such trial, it has no outputs, or the build holds other memories.
-    """
+def recorded_trial(directory: Path, number: int) -> tuple[TrialStore, Trial]:
+    """The campaign's store, and that trial of it; ConfigError where there is no such trial, or it has no outputs."""
     store = TrialStore.load(directory)
     trial = next((each for each in store.trials() if each.trial == number), None)
     if trial is None:
@@ -194,13 +204,35 @@ def run_again(directory: Path, number: int, place: Place) -> Again:
     if trial.outputs_sha256 is None:
         how = trial.path if trial.status == "done" else trial.status
         raise ConfigError(f"a trial must have outputs to be compared with, got {number}, which is {how}: take another")
-    golden = load_images(place.build / "memories.npz")
-    if {name: digest(image) for name, image in golden.items()} != store.spec["memories_sha256"]:
+    return store, trial
+
+
+def holds_its_memories(store: TrialStore, golden: Mapping[str, NDArray[np.uint32]]) -> bool:
+    """Whether these are the memories that the campaign was run on."""
+    return {name: digest(image) for name, image in golden.items()} == store.spec["memories_sha256"]
+
+
+def once_more(store: TrialStore, trial: Trial, target: Target) -> Again:
+    """The trial is run again on an open target that holds the campaign's memories, on the campaign's own images."""
+    faults, images = trial_faults(trial, store.spec, target.manifest), store.images()
+    outcome = next(iter(target.outcomes(images, [faults])))
+    changed = None
+    if trial.top1_changed is not None:
+        changed = int(changed_top1(target.infer(images), outcome.outputs).sum())
+    found = digest(outcome.outputs)
+    return Again(faults, str(trial.outputs_sha256), found, trial.top1_changed, changed, len(images))
+
+
+def run_again(directory: Path, number: int, place: Place) -> Again:
+    """Trial `number` of the campaign in `directory` is run once more at `place`, on the campaign's own images.
+
+    ConfigError where there is no such trial, it has no outputs, or the build holds other memories.
+    """
+    store, trial = recorded_trial(directory, number)
+    if not holds_its_memories(store, load_images(place.build / "memories.npz")):
         raise ConfigError(f"{place.build} must be the campaign's build, got one of other memories: name its own")
     with place.target() as target:
-        faults = trial_faults(trial, store.spec, target.manifest)
-        outcome = next(iter(target.outcomes(store.images(), [faults])))
-    return Again(faults, trial.outputs_sha256, digest(outcome.outputs))
+        return once_more(store, trial, target)
 
 
 def _target(place: Place) -> Target:

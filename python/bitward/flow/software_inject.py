@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`bitward inject FLOW --on torch`: one campaign, as a person asks for it, on a flow of a float network."""
+"""`bitward inject FLOW --on torch`: one campaign, as a person asks for it, on a flow of a float network; and again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rich.console import Console
 
 from bitward.campaign import Campaign, run_campaign
 from bitward.campaign.progress import showing
-from bitward.flow.attack import open_store
+from bitward.errors import ConfigError
+from bitward.flow.attack import Again, holds_its_memories, once_more, open_store, recorded_trial
 from bitward.flow.cache import locked
 from bitward.flow.rules import model_of, rules_of
 from bitward.flow.software import open_software
@@ -63,3 +64,18 @@ def inject_software(
                 campaign, factory, store, workers=where.workers, scheduler=rules.scheduler, progress=progress
             )
     return folder, found_in(folder, ended)
+
+
+def replay_software(flow: SoftwareFlow, where: Where, console: Console, directory: Path, number: int) -> Again:
+    """Trial `number` of the campaign in `directory` is run once more, on the flow's seed that it was run on.
+
+    ConfigError as `run_again` raises it, and where no seed of the flow has the campaign's memories.
+    """
+    store, trial = recorded_trial(directory, number)
+    run = open_software(flow, where.runs, console, where.data)
+    for seed, subject in run.subjects().items():
+        bench = run.bench(subject, seed)
+        if holds_its_memories(store, bench.images()):
+            with TorchTarget(*bench.parts) as target:
+                return once_more(store, trial, target)
+    raise ConfigError(f"the flow {flow.name} must be the campaign's, got one of other memories: name its own by --flow")
