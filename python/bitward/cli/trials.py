@@ -85,8 +85,8 @@ def _replay(directory: Path, number: int, on: str, build: Path | None, connectio
     what = _what(number, again)
     if not again.is_equal:
         raise ConfigError(
-            f"{what} must give on {on} the outputs it gave, got {again.found[:12]} for {again.recorded[:12]}: the build "
-            "or its code is another one"
+            f"{what} must give on {on} the outputs it gave, got {again.found[:12]} for {again.recorded[:12]}: the "
+            "build or its code is another one"
         )
     click.echo(f"{what} on {on}: outputs equal the recorded ones, {again.found}")
 
