@@ -62,3 +62,14 @@ def digits_run() -> SharedRun:
 def mlp_run() -> SharedRun:
     """flows/digits-mlp.yaml: the multilayer perceptron, the quicker of the two."""
     return shared_run("digits-mlp")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Networks this small are computed quickest so, the more when other processes run."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -37,13 +37,7 @@ QUICK = Recipe(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are computed quickest so, the more when other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from cut_off import CutOff, Ticking
 from qonnx.core.modelwrapper import ModelWrapper
 from rich.progress import Progress
 from torch import nn
@@ -253,25 +254,6 @@ def test_members_of_a_family_start_from_one_float_network(pictures, tmp_path):
     assert set(again) == {*saved, "vgg_cifar_w2"} and saved.items() <= again.items()
     other = trained(tmp_path, recipe=replace(TWO_STAGES, float_epochs=1))
     assert other.fingerprint != first.fingerprint and len(list(tmp_path.glob("vgg-float*"))) == 2
-
-
-class CutOff(Exception):
-    """A training that was killed."""
-
-
-class Ticking:
-    """A progress bar that kills the training after so many epochs."""
-
-    def __init__(self, epochs):
-        self.left = epochs
-
-    def add_task(self, *_, **__):
-        return 0
-
-    def advance(self, _, count=1):
-        self.left -= count
-        if self.left == 0:
-            raise CutOff
 
 
 def test_a_training_that_was_cut_off_goes_on_where_it_was(pictures, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from cut_off import CutOff, Ticking
 from rich.progress import Progress
 
 from bitward.classic import find_classic
@@ -80,25 +81,6 @@ def test_weights_from_a_file_are_tested_and_nothing_is_trained(digits_run, tmp_p
     assert given().results[0].accuracy == run.result(0).accuracy, "another file of the same name is measured anew"
     with pytest.raises(ModelError, match=r"^tensor .* of .*five\.pth must have shape "):
         given(width=0.25)
-
-
-class CutOff(Exception):
-    """A training that was killed."""
-
-
-class Ticking:
-    """A progress bar that kills the training after so many epochs."""
-
-    def __init__(self, epochs):
-        self.left = epochs
-
-    def add_task(self, *_, **__):
-        return 0
-
-    def advance(self, _, count=1):
-        self.left -= count
-        if self.left == 0:
-            raise CutOff
 
 
 def test_a_training_that_was_cut_off_goes_on_dropout_included(tmp_path, monkeypatch):

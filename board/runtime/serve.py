@@ -75,17 +75,22 @@ class _Ending:
         self._send.close()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve this board; 1 and one sentence where that cannot be."""
-    parser = argparse.ArgumentParser(prog="bitward_runtime.serve", description="This KV260, for bitward and PYNQ.")
-    parser.add_argument("--overlays", type=Path, action="append", default=[], metavar="DIR",
-                        help="folder of .bit and .hwh files for PYNQ clients; may be given again")  # fmt: skip
+def add_serving(parser: argparse.ArgumentParser) -> None:
+    """The options of `serve`, and the three files of `access_of`."""
     parser.add_argument("--port", type=int, default=PORT, help="0 picks a free one")
     parser.add_argument("--host", default=DEFAULT_HOST, help="a loopback address, unless TLS and a token are given")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM); with it only the extension is served")
     parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")
     parser.add_argument("--token-file", type=Path, help="holds the token that each call must carry")
     parser.add_argument("--audit", type=Path, help="log of the calls that may change the board (default: none)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve this board; 1 and one sentence where that cannot be."""
+    parser = argparse.ArgumentParser(prog="bitward_runtime.serve", description="This KV260, for bitward and PYNQ.")
+    parser.add_argument("--overlays", type=Path, action="append", default=[], metavar="DIR",
+                        help="folder of .bit and .hwh files for PYNQ clients; may be given again")  # fmt: skip
+    add_serving(parser)
     given = parser.parse_args(arguments)
     try:
         access = access_of(given.tls_cert, given.tls_key, given.token_file)

@@ -17,6 +17,7 @@ from bitward.errors import BoardError
 
 from .audit import Audit
 from .backend import Backend
+from .connection import PORT
 from .extension import Board, Desk
 from .guard import MAX_MESSAGE_BYTES, Caller, Guard, Method, Rule, workers
 from .lease import Leases
@@ -26,7 +27,7 @@ from .remote import CHUNK_BYTES, Mmio, RemoteBuffer, RemoteDevice
 from .security import Access, check_host
 
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 7967  # pynq's
+DEFAULT_PORT = PORT
 STOCK = (
     (mmio_pb2, "Mmio", {"write"}),
     (buffer_pb2, "RemoteBuffer", {"allocate", "write", "freebuffer"}),

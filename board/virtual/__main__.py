@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bitward_runtime.server import DEFAULT_HOST, DEFAULT_PORT
+from bitward_runtime.serve import add_serving
 
 from bitward.errors import BitwardError
 
@@ -16,12 +16,7 @@ def main() -> int:
     """Emulate; 1 and one sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="bitward_virtual", description="The virtual KV260, for any PYNQ client.")
     parser.add_argument("build_dir", type=Path, help="a folder that bitward build left")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one")
-    parser.add_argument("--host", default=DEFAULT_HOST, help="a loopback address, unless TLS and a token are given")
-    parser.add_argument("--tls-cert", type=Path, help="certificate chain (PEM); with it only the extension is served")
-    parser.add_argument("--tls-key", type=Path, help="its private key (PEM)")
-    parser.add_argument("--token-file", type=Path, help="holds the token that each call must carry")
-    parser.add_argument("--audit", type=Path, help="log of the calls that may change the board (default: none)")
+    add_serving(parser)
     arguments = parser.parse_args()
     try:
         access = access_of(arguments.tls_cert, arguments.tls_key, arguments.token_file)

@@ -14,6 +14,7 @@ from bitward_runtime.server import Server
 from bitward_virtual.board import VirtualBoard
 from bitward_virtual.emulate import overlay_of, virtual_board
 from fake_accelerator import DESIGN_ID, FakeAccelerator
+from small_design import Broken, SmallDesign, make_small_build
 
 from bitward import tools
 from bitward.hardware.overlay import Overlay, Window, content_sha256, write_overlay
@@ -64,6 +65,30 @@ def board(build: Path) -> VirtualBoard:
 def server(board: VirtualBoard) -> Iterator[Server]:
     with Server(board, port=0) as running:
         yield running
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The build of the small design."""
+    return make_small_build(tmp_path / "small")
+
+
+@pytest.fixture
+def broken() -> Broken:
+    """What goes wrong on the board of `running`."""
+    return Broken()
+
+
+@pytest.fixture
+def running(small: Path, broken: Broken) -> Iterator[Server]:
+    """A server of the small design."""
+
+    def loaded(_: Path) -> SmallDesign:
+        broken.loads += 1
+        return SmallDesign(small, broken)
+
+    with Server(virtual_board(small, loaded), port=0) as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ a cache: what is not flushed does not reach the DMA, and what is not invalidated
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,81 +157,89 @@ class PynqBuffer(np.ndarray):
         self.machine.ddr.free(self.device_address)
 
 
+class Mmio:
+    machine: Machine
+
+    def __init__(self, base_addr: int, length: int = 4, device: Any = None, **kwargs: Any) -> None:
+        if base_addr < 0 or length < 0:
+            raise ValueError("Base address or length cannot be negative.")
+        if not self.machine.is_root:
+            raise OSError("Root permissions required.")
+        self.base_addr, self.length, self.device = base_addr, length, device
+        self.array = _Registers(self.machine, base_addr, length >> 2)
+
+    def read(self, offset: int = 0, length: int = 4, word_order: str = "little") -> int:
+        if length not in [1, 2, 4, 8]:
+            raise ValueError("MMIO currently only supports 1, 2, 4 and 8-byte reads.")
+        if offset < 0:
+            raise ValueError("Offset cannot be negative.")
+        if offset % 4:
+            raise MemoryError("Unaligned read: offset must be multiple of 4.")
+        return int(self.array[offset >> 2]) & ((1 << 8 * length) - 1)
+
+    def write(self, offset: int, data: int | bytes) -> None:
+        if offset < 0:
+            raise ValueError("Offset cannot be negative.")
+        if offset % 4:
+            raise MemoryError("Unaligned write: offset must be multiple of 4.")
+        if type(data) is int:
+            self.array[offset >> 2] = np.uint32(data)
+        elif type(data) is bytes:
+            if len(data) % 4:
+                raise MemoryError("Unaligned write: data length must be multiple of 4.")
+            for at, word in enumerate(np.frombuffer(data, np.uint32)):
+                self.array[(offset >> 2) + at] = word
+        else:
+            raise ValueError("Data type must be int or bytes.")
+
+
+class Overlay:
+    machine: Machine
+
+    def __init__(
+        self, bitfile_name: str, dtbo: Any = None, download: bool = True, ignore_version: bool = False,
+        device: Any = None, gen_cache: bool = False,
+    ) -> None:  # fmt: skip
+        if not isinstance(bitfile_name, str):
+            raise TypeError("Bitstream name has to be a string.")
+        path = Path(bitfile_name)
+        if not path.is_file():
+            raise OSError(f"Bitstream file {bitfile_name} does not exist.")
+        if path.suffix not in (".bit", ".bin", ".xsa", ".xclbin"):
+            raise RuntimeError("Unknown file format")
+        handoff = path.with_suffix(".hwh")
+        if not handoff.is_file():
+            raise RuntimeError("Unable to find metadata for bitstream")
+        self.clocks = _dividers(handoff.read_text())
+        if download:
+            self.download()
+            if self.machine.fails_to_load:
+                raise OSError(5, self.machine.fails_to_load)
+            self.machine.configure(path.read_bytes())
+
+    def download(self) -> None:
+        crl = self.machine.clocks[CRL_BASE]
+        for clock, (first, second) in self.clocks.items():
+            crl.write(0xC0 + 4 * clock, crl.read(0xC0 + 4 * clock) & ~0x3F3F00 | second << 16 | first << 8)
+
+
+def _allocate(machine: Machine, shape: Any, dtype: Any = "u4", target: Any = None, **kwargs: Any) -> PynqBuffer:
+    if not machine.loaded:
+        raise RuntimeError("Overlay is not downloaded")
+    array = np.full(shape, 0xA5, dtype=dtype).view(PynqBuffer)  # what lay there before
+    array.machine = machine
+    array.device_address = machine.ddr.allocate(array.nbytes).address
+    machine.ddr.view(array.device_address, array.nbytes)[:] = b"\x5a" * array.nbytes
+    return array
+
+
 def make(machine: Machine) -> ModuleType:
     """The package `pynq` of that machine."""
     pynq: Any = ModuleType("pynq")
     pynq.__version__ = "3.0.1"
-
-    class MMIO:
-        def __init__(self, base_addr: int, length: int = 4, device: Any = None, **kwargs: Any) -> None:
-            if base_addr < 0 or length < 0:
-                raise ValueError("Base address or length cannot be negative.")
-            if not machine.is_root:
-                raise OSError("Root permissions required.")
-            self.base_addr, self.length, self.device = base_addr, length, device
-            self.array = _Registers(machine, base_addr, length >> 2)
-
-        def read(self, offset: int = 0, length: int = 4, word_order: str = "little") -> int:
-            if length not in [1, 2, 4, 8]:
-                raise ValueError("MMIO currently only supports 1, 2, 4 and 8-byte reads.")
-            if offset < 0:
-                raise ValueError("Offset cannot be negative.")
-            if offset % 4:
-                raise MemoryError("Unaligned read: offset must be multiple of 4.")
-            return int(self.array[offset >> 2]) & ((1 << 8 * length) - 1)
-
-        def write(self, offset: int, data: int | bytes) -> None:
-            if offset < 0:
-                raise ValueError("Offset cannot be negative.")
-            if offset % 4:
-                raise MemoryError("Unaligned write: offset must be multiple of 4.")
-            if type(data) is int:
-                self.array[offset >> 2] = np.uint32(data)
-            elif type(data) is bytes:
-                if len(data) % 4:
-                    raise MemoryError("Unaligned write: data length must be multiple of 4.")
-                for at, word in enumerate(np.frombuffer(data, np.uint32)):
-                    self.array[(offset >> 2) + at] = word
-            else:
-                raise ValueError("Data type must be int or bytes.")
-
-    class Overlay:
-        def __init__(
-            self, bitfile_name: str, dtbo: Any = None, download: bool = True, ignore_version: bool = False,
-            device: Any = None, gen_cache: bool = False,
-        ) -> None:  # fmt: skip
-            if not isinstance(bitfile_name, str):
-                raise TypeError("Bitstream name has to be a string.")
-            path = Path(bitfile_name)
-            if not path.is_file():
-                raise OSError(f"Bitstream file {bitfile_name} does not exist.")
-            if path.suffix not in (".bit", ".bin", ".xsa", ".xclbin"):
-                raise RuntimeError("Unknown file format")
-            handoff = path.with_suffix(".hwh")
-            if not handoff.is_file():
-                raise RuntimeError("Unable to find metadata for bitstream")
-            self.clocks = _dividers(handoff.read_text())
-            if download:
-                self.download()
-                if machine.fails_to_load:
-                    raise OSError(5, machine.fails_to_load)
-                machine.configure(path.read_bytes())
-
-        def download(self) -> None:
-            crl = machine.clocks[CRL_BASE]
-            for clock, (first, second) in self.clocks.items():
-                crl.write(0xC0 + 4 * clock, crl.read(0xC0 + 4 * clock) & ~0x3F3F00 | second << 16 | first << 8)
-
-    def allocate(shape: Any, dtype: Any = "u4", target: Any = None, **kwargs: Any) -> PynqBuffer:
-        if not machine.loaded:
-            raise RuntimeError("Overlay is not downloaded")
-        array = np.full(shape, 0xA5, dtype=dtype).view(PynqBuffer)  # what lay there before
-        array.machine = machine
-        array.device_address = machine.ddr.allocate(array.nbytes).address
-        machine.ddr.view(array.device_address, array.nbytes)[:] = b"\x5a" * array.nbytes
-        return array
-
-    pynq.MMIO, pynq.Overlay, pynq.allocate = MMIO, Overlay, allocate
+    pynq.MMIO = type("MMIO", (Mmio,), {"machine": machine})
+    pynq.Overlay = type("Overlay", (Overlay,), {"machine": machine})
+    pynq.allocate = partial(_allocate, machine)
     return pynq
 
 

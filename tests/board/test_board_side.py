@@ -23,7 +23,7 @@ from bitward_runtime.scrub import scrub_pass
 from bitward_runtime.server import Server
 from bitward_runtime.upsets import Upsets
 from bitward_virtual.emulate import virtual_board
-from small_design import DEPTH, ELEMENTS, Broken, SmallDesign, make_small_build, manifest_of
+from small_design import DEPTH, ELEMENTS, Broken, SmallDesign, manifest_of
 
 from bitward.cli import main
 from bitward.errors import BoardError
@@ -34,26 +34,6 @@ from bitward.targets.board import BoardTarget
 
 BASE = 0xA000_0000
 IMAGES = np.arange(2 * ELEMENTS).reshape(2, ELEMENTS)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    return make_small_build(tmp_path / "small")
-
-
-@pytest.fixture
-def broken() -> Broken:
-    return Broken()
-
-
-@pytest.fixture
-def running(small: Path, broken: Broken) -> Iterator[Server]:
-    def loaded(_: Path) -> SmallDesign:
-        broken.loads += 1
-        return SmallDesign(small, broken)
-
-    with Server(virtual_board(small, loaded), port=0) as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,6 @@ IMAGES = np.arange(3 * ELEMENTS).reshape(3, ELEMENTS)
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_small_build(tmp_path_factory.mktemp("small") / "build")
-
-
-@pytest.fixture
-def broken() -> Broken:
-    return Broken()
-
-
-@pytest.fixture
-def running(small: Path, broken: Broken) -> Iterator[Server]:
-    def loaded(_: Path) -> SmallDesign:
-        broken.loads += 1
-        return SmallDesign(small, broken)
-
-    with Server(virtual_board(small, loaded), port=0) as server:
-        yield server
 
 
 @pytest.fixture(params=["extension", "stock client"])

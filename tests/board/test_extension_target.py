@@ -31,26 +31,6 @@ IMAGES = np.arange(3 * ELEMENTS).reshape(3, ELEMENTS)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    return make_small_build(tmp_path / "small")
-
-
-@pytest.fixture
-def broken() -> Broken:
-    return Broken()
-
-
-@pytest.fixture
-def running(small: Path, broken: Broken) -> Iterator[Server]:
-    def loaded(_: Path) -> SmallDesign:
-        broken.loads += 1
-        return SmallDesign(small, broken)
-
-    with Server(virtual_board(small, loaded), port=0) as server:
-        yield server
-
-
-@pytest.fixture
 def target(small: Path, running: Server, monkeypatch: Any) -> Iterator[BoardTarget]:
     monkeypatch.setattr(board_module, "TRY_AGAIN_S", 0.05)
     with BoardTarget(small, running.host, running.port) as target:

@@ -31,16 +31,9 @@ from bitward.rewrites.torch_networks import (
     recondition_batch_norm,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROUNDING = 1e-5  # of the largest score
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small are computed quickest so, the more when other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(channels=5, count=6, side=16, seed=0):

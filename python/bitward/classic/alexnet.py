@@ -25,13 +25,18 @@ def build(classes: int = 10, channels: int = 1, width: float = 1.0) -> nn.Module
         if number in (0, 1, 4):
             features.append(nn.MaxPool2d(2))
         inputs = outputs
-    hidden = scaled(DENSE, width)
+    return classified(features, inputs, 3, classes, scaled(DENSE, width))
+
+
+def classified(features: list[nn.Module], channels: int, side: int, classes: int, hidden: int) -> nn.Module:
+    """The features, their average over side x side places, and three dense layers."""
     classifier = nn.Sequential(
-        nn.Dropout(), nn.Linear(inputs * 9, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
-        nn.Linear(hidden, classes),
+        nn.Dropout(), nn.Linear(channels * side**2, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden),
+        nn.ReLU(), nn.Linear(hidden, classes),
     )  # fmt: skip
+    pool = nn.AdaptiveAvgPool2d(side)
     return nn.Sequential(OrderedDict(
-        features=nn.Sequential(*features), avgpool=nn.AdaptiveAvgPool2d(3), flatten=nn.Flatten(), classifier=classifier
+        features=nn.Sequential(*features), avgpool=pool, flatten=nn.Flatten(), classifier=classifier
     ))  # fmt: skip
 
 

@@ -5,12 +5,10 @@ with a thousand classes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
 from bitward.classic import Classic, scaled
-from bitward.classic.alexnet import DENSE
+from bitward.classic.alexnet import DENSE, classified
 
 LAYERS = (
     (64, 11, 4, 2, True),
@@ -31,14 +29,7 @@ def build(classes: int = 1000, channels: int = 3, width: float = 1.0) -> nn.Modu
         features += [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU()]
         features += [nn.MaxPool2d(3, 2)] if is_pooled else []
         inputs = outputs
-    hidden = scaled(DENSE, width)
-    classifier = nn.Sequential(
-        nn.Dropout(), nn.Linear(inputs * 36, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
-        nn.Linear(hidden, classes),
-    )  # fmt: skip
-    return nn.Sequential(OrderedDict(
-        features=nn.Sequential(*features), avgpool=nn.AdaptiveAvgPool2d(6), flatten=nn.Flatten(), classifier=classifier
-    ))  # fmt: skip
+    return classified(features, inputs, 6, classes, scaled(DENSE, width))
 
 
 CLASSIC = Classic("imagenet_alexnet", "AlexNet for 224x224 images", 224, build, least=63, recipe="classic-plain")

@@ -5,57 +5,49 @@ pooling before activations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from bitward.engine.pytorch.layers import Convolution, Norm
 from bitward.engine.pytorch.program import Program, Step
-from bitward.engine.pytorch.rules import Activation, Flatten, MaxPool
+from bitward.engine.pytorch.rules import Activation, Flatten, MaxPool, Rule
 
 
 def simplified(program: Program) -> Program:
     """The same program, its values equal but for rounding; unchanged where a step may turn rounding into more."""
     if not program.is_continuous:
         return program
-    return _pooled_first(_flat(_folded(program)))
+    return _pooled_first(_joined(_joined(program, _folded), _flat))
 
 
-def _folded(program: Program) -> Program:
-    """Each Norm that alone takes what a convolution gives is part of it."""
+def _joined(program: Program, join: Callable[[Rule, Rule], Rule | None]) -> Program:
+    """Two steps are one, of the rule that `join` makes of theirs, where the second alone takes what the first gives."""
     steps: list[Step] = []
     for step in program.steps:
         before = steps[-1] if steps else None
-        if (
-            before is not None
-            and isinstance(step.rule, Norm)
-            and isinstance(before.rule, Convolution)
-            and before.rule.norm is None
-            and program.takers(before.name) == [step.name]
-            and all(bool(torch.isfinite(each).all()) for each in step.rule.line())
-        ):
-            rule = Convolution(before.rule.module, step.rule)
+        is_alone = before is not None and program.takers(before.name) == [step.name]
+        rule = join(before.rule, step.rule) if before is not None and is_alone else None
+        if before is not None and rule is not None:
             steps[-1] = Step(step.name, rule, before.inputs, before.layers + step.layers)
         else:
             steps.append(step)
     return Program(tuple(steps), program.source, program.sink)
 
 
-def _flat(program: Program) -> Program:
-    """A Flatten whose value a dense layer alone takes is part of it: images need not be put into another order."""
-    steps: list[Step] = []
-    for step in program.steps:
-        before = steps[-1] if steps else None
-        if (
-            before is not None
-            and isinstance(before.rule, Flatten)
-            and isinstance(step.rule, Convolution)
-            and step.rule.is_dense
-            and program.takers(before.name) == [step.name]
-        ):
-            rule = Convolution(step.rule.module, step.rule.norm, flattens=True)
-            steps[-1] = Step(step.name, rule, before.inputs, step.layers)
-        else:
-            steps.append(step)
-    return Program(tuple(steps), program.source, program.sink)
+def _folded(first: Rule, second: Rule) -> Rule | None:
+    """A Norm is part of the convolution before it."""
+    if not isinstance(first, Convolution) or not isinstance(second, Norm) or first.norm is not None:
+        return None
+    is_finite = all(bool(torch.isfinite(each).all()) for each in second.line())
+    return Convolution(first.module, second) if is_finite else None
+
+
+def _flat(first: Rule, second: Rule) -> Rule | None:
+    """A Flatten is part of the dense layer behind it: images need not be put into another order."""
+    if not isinstance(first, Flatten) or not isinstance(second, Convolution) or not second.is_dense:
+        return None
+    return Convolution(second.module, second.norm, flattens=True)
 
 
 def _pooled_first(program: Program) -> Program:
