@@ -214,13 +214,23 @@ def _design(model_path: Path, options: BuildOptions, board: Board, cycles: int) 
     model, schemes = declare(model_path, options)
     lowered = lower(model, bias_as=options.bias_as)
     stored = memory_schemes(lowered, schemes, hardened_biases(model, options), options.bias_as)
-
-    def fold(each: int) -> Any:
-        return fold_graph(lowered, stored, each, options.folding, options.ram_style)
-
-    folded = budget.check(fold, cycles, board.resources, options.clk_mhz)
+    folded = folded_to_fit(lowered, stored, options, board, cycles)
     design = generate(lowered, folded, board.part, 1000.0 / options.clk_mhz)
     return replace(design, biases=bias_notes(model)), stored
+
+
+def folded_to_fit(
+    lowered: Lowered, schemes: Mapping[str, Scheme], options: BuildOptions, board: Board, cycles: int
+) -> Any:
+    """FINN's graph folded for so many cycles an image, memories by their schemes; ConfigError where no board holds it.
+
+    Inside a `finn_session`.
+    """
+
+    def fold(each: int) -> Any:
+        return fold_graph(lowered, schemes, each, options.folding, options.ram_style)
+
+    return budget.check(fold, cycles, board.resources, options.clk_mhz)
 
 
 def hardened_biases(model: Any, options: BuildOptions) -> list[str] | None:

@@ -135,7 +135,7 @@ def read_weights(model: ModelWrapper, layer: Layer) -> QuantizedWeights:
     if layer.quantizer is None:
         raise ModelError(
             f"layer '{layer.name}' must have weights behind a Quant node, got {'a voter' if layer.voter else 'none'}; "
-            "use the QONNX as it was exported, cleaned up with qonnx-cleanup"
+            "quantize it with Brevitas, or use the QONNX as it was exported, cleaned up with qonnx-cleanup"
         )
     return read_quantizer(model, layer.quantizer, f"layer '{layer.name}'")
 

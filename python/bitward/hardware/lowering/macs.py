@@ -17,7 +17,7 @@ from bitward.hardware.lowering.constants import settle
 from bitward.hardware.lowering.values import Deferred, Value, smallest
 from bitward.hardware.lowering.walk import Walk, where
 from bitward.hardware.parameters import Digits, Parameter
-from bitward.rewrites.layers import QuantizedWeights, read_weights
+from bitward.rewrites.layers import Layer, QuantizedWeights, read_weights
 
 MIN_BITS, MAX_BITS = 2, 8
 
@@ -68,14 +68,9 @@ class Mac:
         return (scale.reshape(()) if scale.size == 1 else scale.ravel()) * self.input_scale
 
 
-def read(walk: Walk, node: Any) -> Mac:
-    """The layer of that node. ModelError where hardware cannot take its weights or input."""
-    layer = walk.layers.get(node.output[0])
-    if layer is None:
-        raise ModelError(
-            f"{where(node)} must have constant quantized weights, got computed ones: no hardware has that."
-        )
-    weights = read_weights(walk.model, layer)
+def weights_of(model: Any, layer: Layer) -> QuantizedWeights:
+    """The layer's integer weights. ModelError where hardware cannot take them."""
+    weights = read_weights(model, layer)
     if not weights.signed:
         raise ModelError(f"layer {layer.name} must have signed weights, got unsigned ones: quantize them as signed.")
     if not MIN_BITS <= weights.bits <= MAX_BITS:
@@ -83,6 +78,17 @@ def read(walk: Walk, node: Any) -> Mac:
             f"layer {layer.name} must have weights of {MIN_BITS} to {MAX_BITS} bits, got {weights.bits}: quantize them "
             "so."
         )
+    return weights
+
+
+def read(walk: Walk, node: Any) -> Mac:
+    """The layer of that node. ModelError where hardware cannot take its weights or input."""
+    layer = walk.layers.get(node.output[0])
+    if layer is None:
+        raise ModelError(
+            f"{where(node)} must have constant quantized weights, got computed ones: no hardware has that."
+        )
+    weights = weights_of(walk.model, layer)
     value = settle(walk, walk.value(node), where(node))
     return Mac(node, layer.name, weights, value, value.uniform_scale(where(node)))
 

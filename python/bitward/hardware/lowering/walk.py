@@ -43,18 +43,21 @@ class Walk:
         """The value of the graph's output, `source` being that of tensor `first`. ModelError for what has no rule."""
         self._values[first] = source
         for node in self.model.graph.node:
-            if not any(name in self._values for name in node.input):
-                continue  # a constant, or the host's work at the input
-            if node.op_type not in RULES:
-                raise ModelError(
-                    f"{where(node)} has no RTL: bitward lowers {', '.join(sorted(RULES))}; change the model, or leave "
-                    "that part to the host."
-                )
-            before = len(self.graph.nodes)
-            done = RULES[node.op_type](self, node)
-            made = ", ".join(made.name for made in self.graph.nodes[before:])
-            self.log.append(f"{node.name} ({node.op_type}): {made + '; ' if made else ''}{done}")
+            if any(name in self._values for name in node.input):  # else a constant, or the host's work at the input
+                self.step(node)
         return self._values[self.model.graph.output[0].name]
+
+    def step(self, node: Any) -> None:
+        """The outputs of the node have their values; ModelError where it has no rule, or its rule refuses it."""
+        if node.op_type not in RULES:
+            raise ModelError(
+                f"{where(node)} has no RTL: bitward lowers {', '.join(sorted(RULES))}; change the model, or leave "
+                "that part to the host."
+            )
+        before = len(self.graph.nodes)
+        done = RULES[node.op_type](self, node)
+        made = ", ".join(made.name for made in self.graph.nodes[before:])
+        self.log.append(f"{node.name} ({node.op_type}): {made + '; ' if made else ''}{done}")
 
     def value(self, node: Any, position: int = 0) -> Value:
         """What is known of an input; ModelError where it is a constant."""
