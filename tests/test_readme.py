@@ -131,7 +131,7 @@ def test_python_in_the_readme_runs(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_steps_by_hand_run_one_after_the_other(tmp_path):
     """From the checkout's root, as far as the commands can tell; nothing is written into the checkout itself."""
-    for name in ("onnx_models", "flows", ".venv"):
+    for name in ("onnx_models", "flows", "tests", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)
     np.save(tmp_path / "inputs.npy", load_dataset("digits").test_images[:8])
     for step in STEPS:

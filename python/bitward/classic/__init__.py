@@ -63,10 +63,11 @@ def scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path, *, translate: bool = True) -> None:
     """The network has the weights in the file: a state_dict, or a dict that holds one as "state_dict" or "model".
 
-    Names of the other usual CIFAR forms ("module.", "shortcut", "linear") are translated. ModelError where the file
+    Names of the other usual CIFAR forms ("module.", "shortcut", "linear") are translated, or, without `translate`, only
+    a "module." before all of them is left out. ModelError where the file
     cannot be read as such, or has other tensors than the network.
     """
     import torch
@@ -80,7 +81,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             found = found[key]
     if not isinstance(found, dict):
         raise ModelError(f"{path} must hold a state_dict, got {type(found).__name__}: save network.state_dict()")
-    given = {_translated(name): value for name, value in found.items()}
+    if translate:
+        given = {_translated(name): value for name, value in found.items()}
+    else:
+        whole = all(name.startswith("module.") for name in found)
+        given = {name.removeprefix("module.") if whole else name: value for name, value in found.items()}
     wanted = network.state_dict()
     _check_names(path, given, wanted)
     network.load_state_dict(given, strict=False)  # counters of batches may be missing in old files

@@ -30,7 +30,7 @@ def quantize(floats: nn.Module, member: nn.Module, dataset: Dataset, seed: int) 
 
     The training images used are drawn from `seed`. `floats` is changed on the way, but computes what it did.
     """
-    images = _images(dataset, seed)
+    images = some_images(dataset, seed)
     regions = equalize(floats.eval())
     balanced = balance(floats)
     member.load_state_dict(floats.state_dict(), strict=False)  # all but the quantizers' scales
@@ -45,8 +45,8 @@ def quantize(floats: nn.Module, member: nn.Module, dataset: Dataset, seed: int) 
     )
 
 
-def _images(dataset: Dataset, seed: int) -> list[torch.Tensor]:
-    """Batches of training images as the network takes them."""
+def some_images(dataset: Dataset, seed: int) -> list[torch.Tensor]:
+    """Batches of training images, drawn from `seed`, as they are."""
     order = torch.randperm(len(dataset.train_images), generator=torch.Generator().manual_seed(seed))
     chosen = dataset.train_images[order[:CALIBRATION_IMAGES].numpy()]
     return list(torch.from_numpy(pixels(chosen)).split(CALIBRATED_AT_ONCE))

@@ -107,7 +107,9 @@ def _accuracy(run: TrainingRun, dataset: Dataset, answers: Answers) -> list[tupl
     what = "Top-1" if dataset.labelled == "image" else "Pixels right"
     exported = run.exported
     rows = [(f"{what} of this file", f"{exported.accuracy:.2%} (seed {exported.seed}, the first, by rule)")]
-    if dataset.labelled == "pixel":
+    if exported.scores is not None:
+        rows += _scores_of_maps(exported.scores, dataset)
+    elif dataset.labelled == "pixel":
         found = mean_iou(answers.every.argmax(axis=1), dataset.test_labels, dataset.classes)
         rows.append(("Mean IoU of this file", f"{found:.2%} over {dataset.classes} classes, background included"))
     if exported.float_accuracy is not None:
@@ -118,6 +120,17 @@ def _accuracy(run: TrainingRun, dataset: Dataset, answers: Answers) -> list[tupl
         *rows,
         (f"{what}, mean of seeds", f"{run.mean_accuracy:.2%} over {len(run.results)} seeds"),
         (f"{what} of each seed", ", ".join(f"{result.seed}: {result.accuracy:.2%}" for result in run.results)),
+    ]
+
+
+def _scores_of_maps(scores: dict[str, float], dataset: Dataset) -> list[tuple[str, str]]:
+    """IoU of each class, by its frequency and by the inverse of it, where some pixels are unlabelled."""
+    each = {name.removeprefix("iou "): share for name, share in scores.items() if name.startswith("iou ")}
+    means = f"{scores['global_iou']:.2%} by frequency, {scores['weighted_iou']:.2%} by its inverse"
+    unlabelled = dataset.class_names[dataset.ignore] if dataset.class_names and dataset.ignore is not None else ""
+    return [
+        ("IoU of this file, weighted", f"{means}; pixels of {unlabelled or dataset.ignore} count nothing"),
+        ("IoU of each class", ", ".join(f"{name} {share:.2%}" for name, share in each.items())),
     ]
 
 

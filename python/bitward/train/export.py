@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from brevitas.export import export_qonnx
+from onnx import NodeProto
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.util.cleanup import cleanup_model
@@ -61,13 +62,27 @@ def export_run(run: TrainingRun, directory: Path, data: Path | None = None) -> P
 
 def to_qonnx(trained: nn.Module, network: Network) -> ModelWrapper:
     """The network, in evaluation mode, as a cleaned QONNX: batches of one, integer input, layers named as in torch."""
+    return qonnx_of(trained, network.name, network.input_shape, network.input_bits)
+
+
+def qonnx_of(trained: nn.Module, name: str, shape: tuple[int, ...], pixel_bits: int) -> ModelWrapper:
+    """A Brevitas network that takes raw pixels of that shape, as a cleaned QONNX of that name."""
     # The TorchScript exporter: it names nodes after modules, and FINN knows the graphs it writes.
-    proto = export_qonnx(trained.eval(), args=torch.zeros(1, *network.input_shape), export_path=None, dynamo=False)
+    proto = export_qonnx(trained.eval(), args=torch.zeros(1, *shape), export_path=None, dynamo=False)
+    makers = {tensor: node for node in proto.graph.node for tensor in node.output}
     for node in proto.graph.node:
-        if node.op_type in MAC_OPS:  # e.g. "/conv1/Conv"; marked now, as cleaning up renames and sorts
-            mark_layer(node, node.name.strip("/").rsplit("/", 1)[0].replace("/", "."))
+        if node.op_type in MAC_OPS:  # marked now, as cleaning up renames and sorts
+            mark_layer(node, _module_name(node, makers))
     model = cleanup_model(ModelWrapper(proto))
     name_layers(model, list(find_layers(model)))
-    model.set_tensor_datatype(model.graph.input[0].name, DataType[f"UINT{network.input_bits}"])
-    model.graph.name = network.name
+    model.set_tensor_datatype(model.graph.input[0].name, DataType[f"UINT{pixel_bits}"])
+    model.graph.name = name
     return model
+
+
+def _module_name(node: NodeProto, makers: dict[str, NodeProto]) -> str:
+    """The torch module of a layer: that of its weights, e.g. "block1.conv1" of "block1.conv1.weight"."""
+    tensor = node.input[1]
+    while tensor in makers:
+        tensor = makers[tensor].input[0]
+    return tensor.removesuffix(".weight")

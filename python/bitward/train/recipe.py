@@ -71,12 +71,14 @@ _HSI_UNET = Recipe(
     batch_size=16, float_epochs=20, float_optimizer="adam", float_learning_rate=0.005, method="float",
     class_weights=True,
 )  # fmt: skip
+_ROADS = replace(_HSI_UNET, method="qat", epochs=10, learning_rate=0.005)
 RECIPES = {
     "digits": Recipe(),
     "digits-ptq": Recipe(float_epochs=60, float_optimizer="adam", float_learning_rate=0.01, method="ptq"),
     "digit_scenes": Recipe(
         epochs=6, batch_size=32, learning_rate=0.01, float_epochs=8, float_optimizer="adam", float_learning_rate=0.01
     ),
+    "roads_unet": _ROADS,
     "cifar10": _CIFAR10,
     "cifar10-short": replace(_CIFAR10, epochs=2),
     "cifar10-depthwise": replace(_CIFAR10, bfloat16=False),  # the CPU's depthwise convolution is slower in bfloat16

@@ -23,7 +23,8 @@ from bitward.networks import Network, find_network
 from bitward.train import _checkpoints
 from bitward.train._foldable import keep_negatable, keep_positive, normed_layers
 from bitward.train._loop import Loop
-from bitward.train._stage import Ticks, accuracy, finish, float_loop, one_thread, pixels
+from bitward.train._pixels import by_labels, by_labels_print, finish_by_labels, tested
+from bitward.train._stage import Ticks, float_loop, one_thread, pixels
 from bitward.train.recipe import RECIPES, Recipe, TrainingRun, TrainResult, check_seeds
 
 
@@ -46,7 +47,7 @@ def train_seeds(
     tick = Ticks(progress, progress.add_task(f"train {name}", total=len(seeds) * epochs) if progress else None)
     results = []
     for seed in seeds:
-        print_ = _checkpoints.fingerprint(network, dataset, recipe, seed)
+        print_ = by_labels_print(_checkpoints.fingerprint(network, dataset, recipe, seed), dataset)
         result = _checkpoints.find(cache, name, seed, print_)
         if result is None:
             result = _Seed(network, dataset, recipe, seed, cache, tick).train(print_)
@@ -77,7 +78,7 @@ class _Seed:
             if started is not None:
                 model.load_state_dict(started.state, strict=False)  # the quantizers' scales start anew
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            result = finish(self._loop(model), self.network.name, print_, self.cache, self.tick)
+            result = finish_by_labels(self._loop(model), self.network.name, print_, self.cache, self.tick)
         if started is None:
             return result
         return replace(result, float_accuracy=started.accuracy, train_s=result.train_s + started.train_s)
@@ -92,24 +93,26 @@ class _Seed:
         floats.load_state_dict(started.state)
         model = self.network.build()
         steps = _ptq.quantize(floats, model, self.dataset, self.seed)
-        found = accuracy(model, self.dataset.test_images, self.dataset.test_labels)
+        found, scores = tested(model, self.dataset)
         self.tick()
         train_s = started.train_s + time.perf_counter() - start
         state = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
         return TrainResult(
             self.network.name, self.seed, found, train_s, print_, cached=False, state=state,
-            float_accuracy=started.accuracy, steps=steps,
+            float_accuracy=started.accuracy, steps=steps, scores=scores,
         )  # fmt: skip
 
     def _floats(self) -> TrainResult:
         """The float network of the family, trained or found in the cache."""
         build, name = _float_builder(self.network, self.recipe), f"{self.network.family}-float"
-        print_ = _checkpoints.float_fingerprint(self.network, self.dataset, self.recipe, self.seed)
+        print_ = by_labels_print(
+            _checkpoints.float_fingerprint(self.network, self.dataset, self.recipe, self.seed), self.dataset
+        )
         if (result := _checkpoints.find(self.cache, name, self.seed, print_)) is not None:
             self.tick(self.recipe.float_epochs)
             return result
         loop = float_loop(build, self.dataset, self.recipe, self.seed, after_step=self._after_step)
-        result = finish(loop, name, print_, self.cache, self.tick)
+        result = finish_by_labels(by_labels(loop, self.recipe), name, print_, self.cache, self.tick)
         _checkpoints.keep(self.cache, result)
         return result
 
@@ -124,10 +127,11 @@ class _Seed:
 
     def _loop(self, model: nn.Module) -> Loop:
         recipe = self.recipe
-        return Loop(
+        loop = Loop(
             model, self.dataset, self._adam, recipe.learning_rate, recipe.epochs, recipe.batch_size, self.seed,
             recipe.augment, bfloat16=False, after_step=self._after_step(model), prepare=pixels,
         )  # fmt: skip
+        return by_labels(loop, recipe)
 
 
 def _check_method(network: Network, recipe: Recipe) -> None:

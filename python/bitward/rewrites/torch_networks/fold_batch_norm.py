@@ -12,13 +12,14 @@ from bitward.errors import ModelError
 from bitward.rewrites.torch_networks._graph import LAYERS, NORMS, Graph, by_output, copied, outputs_of, spread
 
 
-def fold_batch_norm(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
+def fold_batch_norm(network: nn.Module, *, leave: bool = False) -> tuple[nn.Module, dict[str, str]]:
     """(network, {norm: layer}): every batch norm is an Identity, its factor and offset in the layer before it.
 
     Weights become w * gamma / sqrt(variance + eps), biases (b - mean) * gamma / sqrt(variance + eps) + beta, computed
     in double precision; a layer without a bias gets one. Exact but for rounding, unless what the factor multiplies
     underflows. Convolutions, transposed convolutions and dense layers. ModelError: a norm that does not stand alone
-    behind one of these, or has no statistics of its own, or parameters that are not finite.
+    behind one of these (it stays as it is where `leave` is set), or has no statistics of its own, or parameters that
+    are not finite.
     """
     made = copied(network)
     graph = Graph(made)
@@ -27,6 +28,8 @@ def fold_batch_norm(network: nn.Module) -> tuple[nn.Module, dict[str, str]]:
         before = node.all_input_nodes[0]
         layer = graph.module(before)
         if not isinstance(layer, LAYERS) or len(before.users) != 1:
+            if leave:
+                continue
             raise ModelError(
                 f"batch norm {name} must alone read what a convolution or dense layer gives, got "
                 f"{graph.name(before)} with {len(before.users)} readers: it cannot be folded"
