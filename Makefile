@@ -15,7 +15,7 @@ STAMP  := .bitward-setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint board-check proofs bitstream clean
+.PHONY: help setup demo test test-all lint docs board-check proofs bitstream clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,10 @@ board-check: setup  ## check the board's server: pynq's own selftest, what it re
 	@.venv/bin/python -m pytest -q tests/board/test_server.py tests/board/test_extension.py tests/board/test_client.py \
 		-k 'selftest or refused or sanitised or checked or whole or zero or holder or late or stalled or tls or limit'
 	@.venv/bin/python tests/board/fuzz.py --requests $(FUZZ)
+
+docs: setup  ## build the documentation into build/docs; a warning is an error
+	@.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 proofs: setup  ## prove what the redundancy masks and counts, kill mutants; writes hls/formal/*.md (minutes)
 	@.venv/bin/python -m bitward.hardware.proofs hls/formal

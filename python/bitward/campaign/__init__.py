@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Campaigns: trials injected into a target, and a store of them that survives kill -9.
 
-campaign = Campaign("rtl", manifest, golden, faults, images, parameters={"seed": 1})
-with TrialStore.open(directory, campaign.spec()) as store:
-    result = run_campaign(campaign, partial(RtlTarget, build_dir), store, workers=2)
-table = TrialStore.load(directory).read()
+    campaign = Campaign("rtl", manifest, golden, faults, images, parameters={"seed": 1})
+    with TrialStore.open(directory, campaign.spec()) as store:
+        result = run_campaign(campaign, partial(RtlTarget, build_dir), store, workers=2)
+    table = TrialStore.load(directory).read()
+
+The table has a row for each trial.
 """
 
 from bitward.campaign.metrics import METRICS

@@ -207,8 +207,9 @@ def _signs(graph: fx.GraphModule, images: Iterable[torch.Tensor]) -> dict[fx.Nod
 
 def _replace_layers(graph: fx.GraphModule, bits: int) -> None:
     """Every layer with weights quantizes them, a scale per output channel; biases stay floats."""
-    usual = weight_quantizer(Widths(bits, bits, per_channel=True)) or Int8WeightPerTensorFloat
-    quantizer = type(f"OwnWeight{bits}", (usual,), {"restrict_scaling_impl": CoveringScale})
+    usual = weight_quantizer(Widths(bits, bits, per_channel=True))
+    bases = (Int8WeightPerTensorFloat,) if usual is None else (usual,)
+    quantizer = type(f"OwnWeight{bits}", bases, {"restrict_scaling_impl": CoveringScale})
     for name, layer in list(graph.named_modules()):
         made = _quantized_layer(layer, quantizer)
         if made is not None:
