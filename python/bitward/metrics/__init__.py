@@ -6,7 +6,7 @@
     bitward.metrics.logits         how far outputs moved
     bitward.metrics.flip_error     what bit errors do to single stored numbers
     bitward.metrics.shares         Wilson's interval, Leveugle's sample size
-    bitward.metrics.reliability    memory bits, FIT, upsets per hour, P_drop, RAP
+    bitward.metrics.reliability    memory bits, FIT, upsets per hour, double upsets, P_drop, RAP
 
 Shares are fractions, 0 to 1, never percent. numpy alone: all of this runs on the board.
 """
@@ -24,7 +24,16 @@ from bitward.metrics.decisions import (
 )
 from bitward.metrics.flip_error import flip_error
 from bitward.metrics.logits import LogitDistance, logit_distance
-from bitward.metrics.reliability import MemoryBits, fit, memory_bits, p_drop, rap, upsets_per_hour
+from bitward.metrics.reliability import (
+    HOURS_PER_FIT,
+    MemoryBits,
+    double_upsets_per_hour,
+    fit,
+    memory_bits,
+    p_drop,
+    rap,
+    upsets_per_hour,
+)
 from bitward.metrics.segmentation import (
     class_frequencies,
     global_iou,
@@ -36,6 +45,7 @@ from bitward.metrics.segmentation import (
 from bitward.metrics.shares import Share, sample_size, wilson
 
 __all__ = [
+    "HOURS_PER_FIT",
     "LogitDistance",
     "MemoryBits",
     "Severity",
@@ -44,6 +54,7 @@ __all__ = [
     "changed_outputs",
     "changed_top1",
     "class_frequencies",
+    "double_upsets_per_hour",
     "fit",
     "flip_error",
     "global_iou",

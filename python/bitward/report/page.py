@@ -16,6 +16,7 @@ from bitward.report.heatmap import heat_maps, stratum_rows
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
 from bitward.report.measured import CAPTION_LINES, is_on_a_board, measured_notes, measured_rows
 from bitward.report.model import model_rows
+from bitward.report.safety import safety
 from bitward.report.software import render_flow
 from bitward.report.statistics import Stratum, strata
 from bitward.tools import atomic_write
@@ -33,7 +34,13 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """
     path = run_dir / REPORT_FILE if out is None else out
     run = load_run(run_dir)
-    atomic_write(path, render_flow(run.summary) if run.figure("kind") == "software-only" else render(run))
+    kind = run.figure("kind")
+    if kind == "sensitivity":
+        from bitward.report.sensitivity import render_sensitivity
+
+        atomic_write(path, render_sensitivity(run_dir, run.summary))
+        return path
+    atomic_write(path, render_flow(run.summary) if kind == "software-only" else render(run))
     return path
 
 
@@ -52,6 +59,7 @@ def render(run: RunData) -> str:
 def _context(run: RunData) -> dict[str, Any]:
     sampled: Strata = {side: _strata(run, side, "strata") for side in SIDES}
     exhaustive: Strata = {side: _strata(run, side, "msb") for side in SIDES}
+    duels = duel(run, exhaustive)
     return {
         "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
         "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
@@ -61,7 +69,8 @@ def _context(run: RunData) -> dict[str, Any]:
         "tones": TONES,
         "board": _board_name(run),
         "is_simulated": _is_simulated(run),
-        "duel": duel(run, exhaustive),
+        "duel": duels,
+        "safety": safety(run, sampled, duels),
         "tiles": tiles(run, sampled),
         "checks": tables.checks(run),
         "heat_maps": heat_maps(sampled),
