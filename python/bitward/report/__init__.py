@@ -7,11 +7,13 @@
     statistics.py  shares of faults with their intervals, by stratum, by memory and for the whole design
     figures.py     inline SVG and numbers as text
     heatmap.py headline.py tables.py   the page's parts, ready to print
+    safety.py      rates of upsets in parameter memories     comparison.py  several runs on one page
     page.html page.css page.js         how they look; nothing is loaded from anywhere
 
 A part that a run did not measure says so, and why: it is never shown as 0.
 """
 
+from bitward.report.comparison import write_comparison
 from bitward.report.page import REPORT_FILE, write_report
 
-__all__ = ["REPORT_FILE", "write_report"]
+__all__ = ["REPORT_FILE", "write_comparison", "write_report"]

@@ -39,15 +39,19 @@ def page(
     lede: str,
     sections: Sequence[Section],
     summary: Mapping[str, Any],
+    chip: str = "software-only",
 ) -> str:
-    """One self-contained HTML file; `summary` has what was said of the figures, the settings and the versions."""
+    """One self-contained HTML file; `summary` has what was said of the figures, the settings and the versions.
+
+    `chip` stands beside the kicker: what no figure here is more than.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     versions = ", ".join(f"{name} {value}" for name, value in sorted(summary["versions"].items()))
     return environment.get_template("software.html").render(
-        css=(FOLDER / "page.css").read_text(encoding="utf-8"), title=title, kicker=kicker, lede=lede,
+        css=(FOLDER / "page.css").read_text(encoding="utf-8"), title=title, kicker=kicker, lede=lede, chip=chip,
         sections=sections, said=summary["said"], settings=summary["settings"],
         provenance=[("Device", summary["device"]), ("Versions", versions), ("Source", summary["git"])],
     ) + "\n"  # fmt: skip
@@ -55,7 +59,7 @@ def page(
 
 def render_flow(summary: Mapping[str, Any]) -> str:
     """The report of a software-only flow, from its summary."""
-    memory = summary["memory"]
+    memory, at_risk, apart = summary["memory"], summary.get("exponents_at_risk", 0), summary.get("apart", 0)
     sections = [
         Section(
             "Accuracy without faults",
@@ -73,7 +77,12 @@ def render_flow(summary: Mapping[str, Any]) -> str:
                 ("Parameters in memories", number(memory["parameters"])),
                 ("Stored bits, copies and check bits included", number(memory["stored_bits"])),
                 ("Against unprotected 8-bit words", percent(memory["of_8_bit"], 2)),
+                *([("Weights apart, each with its place", number(apart))] if apart else []),
+                *([("Words whose exponents' top bit is 1", number(at_risk))] if at_risk else []),
             ],
+            small="Upsets of the other exponent bits may make these words huge: they are 2 or more as stored."
+            if at_risk
+            else "",
         ),
         *_vulnerability(summary),
     ]
@@ -96,7 +105,7 @@ def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
     )  # fmt: skip
     cells = [
         (
-            f"{row['rate']['ber']:g} over {row['rate']['spread']}, seed {row['seed']}",
+            f"{row['rate']['ber']:g} over {row['rate']['spread']}{_assumed(row['rate'])}, seed {row['seed']}",
             f"{row['flips'][0]:,.1f} ({row['flips'][1]:,} to {row['flips'][2]:,})",
             with_interval(Interval(**row["drop"])),
             f"{row['trials']} x {row['images']}",
@@ -115,6 +124,10 @@ def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
             small=f"{number(failed)} trials failed and count as an accuracy of 0." if failed else "No trial failed.",
         )
     ]
+
+
+def _assumed(rate: Mapping[str, Any]) -> str:
+    return ", exponents safe" if rate.get("safe_exponents") else ""
 
 
 def render_search(summary: Mapping[str, Any]) -> str:
