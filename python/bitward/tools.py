@@ -25,6 +25,7 @@ from typing import IO
 from bitward.errors import ConfigError, OutputError, ToolError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+INSTALLED = Path(__file__).resolve().parent / "_files"  # what a wheel carries of the repository (setup.py)
 PARTIAL_SUFFIX = ".partial"  # of files being written; whoever owns a folder may delete such leftovers
 DATA_VARIABLE = "BITWARD_DATA"
 
@@ -257,12 +258,13 @@ def cores() -> int:
 
 
 def resource(path: str) -> Path:
-    """A file or folder of the repository, e.g. "hls/rtl"; ToolError when it is not there."""
-    found = REPOSITORY / path
+    """A file or folder of the repository, or of the wheel, e.g. "hls/rtl"; ToolError when it is not there."""
+    root = INSTALLED if INSTALLED.is_dir() else REPOSITORY
+    found = root / path
     if not found.exists():
         raise ToolError(
-            f"bitward must be installed from its checkout (make setup), got {REPOSITORY}, which has no {path}: clone "
-            "the repository and run make setup there"
+            f"bitward must be installed whole, from its checkout (make setup) or a wheel, got {root}, which has no "
+            f"{path}: install it again"
         )
     return found
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import bitward
 from bitward.errors import ConfigError
 from bitward.hardware.build import versions
 from bitward.tools import atomic_write, resource, writing_to
@@ -36,7 +37,7 @@ _SHOWS_ONLY = ("cli", "report", "doctor.py", "__main__.py")
 @cache
 def code_digest() -> str:
     """sha256 over the code that results depend on, and the versions of the packages below it."""
-    package = resource("python/bitward")
+    package = Path(bitward.__file__).parent
     parts = sorted(path for path in package.iterdir() if path.name not in _SHOWS_ONLY and path.name != "__pycache__")
     code = digest_files([*parts, resource("hls"), resource("board")])
     return hashlib.sha256(json.dumps([code, versions()], sort_keys=True).encode()).hexdigest()

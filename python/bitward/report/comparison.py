@@ -92,8 +92,9 @@ def _hardware(runs: Sequence[RunData]) -> dict[str, Section]:
         ("Build", "Accuracy", "Live bits", "Flips that change a top-1 answer [95 %]", "Cycles an image",
          "Frames a second", *(name.upper() for name in RESOURCES)),
         rows,
-        small="Live bits are all stored bits that a computation reads: weights, thresholds, biases, copies and check "
-        "bits. Resources are Yosys' counts, out of context. Frames a second at the clock asked for.",
+        small="Accuracy is on the images that the run verified. Live bits are all stored bits that a computation "
+        "reads: weights, thresholds, biases, copies and check bits. Resources are Yosys' counts, out of context. Frames "
+        "a second at the clock asked for.",
     )  # fmt: skip
     if not dots:
         return {"builds": costs}
