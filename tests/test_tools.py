@@ -169,7 +169,8 @@ def test_data_directory_is_what_the_variable_names(tmp_path, monkeypatch):
 def test_resources_are_the_checkouts(repository):
     assert tools.resource("pyproject.toml") == repository / "pyproject.toml"
     with pytest.raises(
-        ToolError, match=r"^bitward must be installed whole, from its checkout \(make setup\) or a wheel, got .* hls/frob"
+        ToolError,
+        match=r"^bitward must be installed whole, from its checkout \(make setup\) or a wheel, got .* hls/frob",
     ):
         tools.resource("hls/frob")
 

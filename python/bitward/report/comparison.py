@@ -93,8 +93,8 @@ def _hardware(runs: Sequence[RunData]) -> dict[str, Section]:
          "Frames a second", *(name.upper() for name in RESOURCES)),
         rows,
         small="Accuracy is on the images that the run verified. Live bits are all stored bits that a computation "
-        "reads: weights, thresholds, biases, copies and check bits. Resources are Yosys' counts, out of context. Frames "
-        "a second at the clock asked for.",
+        "reads: weights, thresholds, biases, copies and check bits. Resources are Yosys' counts, out of context. "
+        "Frames a second at the clock asked for.",
     )  # fmt: skip
     if not dots:
         return {"builds": costs}
