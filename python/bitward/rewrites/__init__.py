@@ -7,6 +7,7 @@ An analysis returns a dict; a transformation's `apply` returns `(model, changed)
 from __future__ import annotations
 
 from bitward.rewrites.biases import integer_biases
+from bitward.rewrites.fixed_scale import FixedScale
 from bitward.rewrites.fold_negative_scales import FoldNegativeScales, negative_scales, saturated_weights
 from bitward.rewrites.harden import Hardening, harden_model
 from bitward.rewrites.insert_bias_tmr import InsertBiasTmr, LiftBiasTmr, bias_schemes
@@ -32,6 +33,7 @@ __all__ = [
     "Q2_5",
     "Q2_5_AS_WRITTEN",
     "PROTECTION_TARGETS",
+    "FixedScale",
     "FoldNegativeScales",
     "Hardening",
     "InsertBiasTmr",
