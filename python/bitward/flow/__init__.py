@@ -54,7 +54,7 @@ def run_flow(
         record = StageRecord(run.folder)
         if force is not None:
             record.forget(STAGE_NAMES[STAGE_NAMES.index(force) :])
-        results = _run_stages(run, record, to, force)
+        results = _run_stages(run, record, to, force, keep_summary=True)
         wall_s = {name: record.wall_s(name) for name in results if record.has(name)}
         summary = summarise(run, results, wall_s)
         if to in (None, "report"):
@@ -118,13 +118,20 @@ def _open(flow: Flow, runs: Path, console: Console, data: Path | None = None) ->
     return Run(flow, output_directory(runs / flow.name), console, data)
 
 
-def _run_stages(run: Run, record: StageRecord, to: str | None, force: str | None) -> dict[str, dict[str, Any]]:
-    """What the stages up to `to` found, and those after it that would find the same if they ran."""
+def _run_stages(
+    run: Run, record: StageRecord, to: str | None, force: str | None, keep_summary: bool = False
+) -> dict[str, dict[str, Any]]:
+    """What the stages up to `to` found, and those after it that would find the same if they ran.
+
+    With `keep_summary` summary.json is there before each stage, as far as is known, for whoever watches.
+    """
     results: dict[str, dict[str, Any]] = {}
     asked = [stage for stage in STAGES if stage.is_asked(run.flow)]
     names = [stage.name for stage in asked]
     last = names.index(to) if to in names else len(names) - 1
     for stage in asked[: last + 1]:
+        if keep_summary and results:
+            summarise(run, results, {name: record.wall_s(name) for name in results if record.has(name)})
         results[stage.name] = _run_stage(run, record, stage, forced=stage.name == force)
     for stage in asked[last + 1 :]:
         known = record.result(stage.name, _key(run, stage))

@@ -8,6 +8,7 @@
     figures.py     inline SVG and numbers as text
     heatmap.py headline.py tables.py   the page's parts, ready to print
     safety.py      rates of upsets in parameter memories     comparison.py  several runs on one page
+    live.py        campaigns while they run, and the page as it is now
     page.html page.css page.js         how they look; nothing is loaded from anywhere
 
 A part that a run did not measure says so, and why: it is never shown as 0.

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bitward watch`: campaigns while they go on, in a table and on the run's own page, served on loopback alone."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import report_run
+
+from bitward.campaign import TrialStore
+from bitward.cli import main
+from bitward.errors import ConfigError
+from bitward.report import live
+from bitward.report.live import LOOPBACK, REFRESH, LivePage, campaigns_below, progress_of, watched
+from bitward.statistics import exact
+
+
+def _unfinished(folder: Path, rows: list, planned: int) -> TrialStore:
+    store = TrialStore.open(folder, {"faults": planned, "design": folder.name})
+    store.append(rows)
+    return store
+
+
+@pytest.fixture
+def rows() -> list:
+    return report_run.campaigns()["strata-plain"]
+
+
+def test_progress_is_counted_from_the_trials(tmp_path: Path, rows: list) -> None:
+    with _unfinished(tmp_path / "one", rows[:30], len(rows)) as store:
+        found = progress_of(tmp_path / "one")
+        critical = sum(trial.top1_changed > 0 for trial in rows[:30])
+        assert (found.done, found.planned, found.critical, found.ended) == (30, len(rows), critical, "")
+        assert found.changed == exact(critical, 30)
+        store.append([replace(rows[30], status="failed", outputs_changed=None, top1_changed=None, top1_correct=None,
+                              outputs_sha256=None)])  # fmt: skip
+        again = progress_of(tmp_path / "one")
+        assert (again.done, again.failed, again.critical) == (31, 1, critical + 1)
+
+
+def test_watching_ends_when_all_campaigns_have(tmp_path: Path, rows: list) -> None:
+    with _unfinished(tmp_path / "campaigns" / "one", rows[:10], len(rows)) as store:
+        seen = watched(tmp_path, every_s=0.01)
+        assert [each.done for each in next(seen)] == [10]
+        store.append(rows[10:])
+        store.set_result({"restored_golden": True, "ended": "all trials done"})
+        rest = list(seen)
+    assert rest[-1][0].done == len(rows) and rest[-1][0].ended == "all trials done"
+
+
+def test_a_folder_without_campaigns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a run's or a campaign's folder, got one without trials"):
+        campaigns_below(tmp_path)
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def test_the_page_shows_trials_as_they_come_and_stops_when_they_have(
+    tmp_path: Path, rows: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 0.0)
+    report_run.write_run(tmp_path)
+    more = tmp_path / "campaigns" / "model-plain"
+    with LivePage(tmp_path) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert REFRESH not in _get(server.url)
+        with _unfinished(more, rows[:20], len(rows)) as store:
+            page = _get(server.url)
+            assert REFRESH in page and "20 of " in page.replace("20 trials of", "20 of ")
+            store.append(rows[20:])
+            store.set_result({"restored_golden": True})
+        assert REFRESH not in _get(server.url)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            _get(server.url + "etc/passwd")
+        server.shutdown()
+
+
+def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
+    report_run.write_run(tmp_path)
+    with LivePage(tmp_path) as server:
+        assert server.server_address[0] == LOOPBACK and server.url.startswith("http://127.0.0.1:")
+
+
+def test_the_command_prints_a_table_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report_run.write_run(tmp_path)
+    assert main(["watch", str(tmp_path), "--once"]) == 0
+    said = capsys.readouterr().out
+    assert "strata-plain" in said and "agree-board" in said
+    assert main(["watch", str(tmp_path / "campaigns" / "msb-plain"), "--once"]) == 0
+    assert "msb-plain" in capsys.readouterr().out
+    assert main(["watch", str(tmp_path / "none"), "--once"]) == 1
+    assert "must be a run's or a campaign's folder" in capsys.readouterr().err
+
+
+def test_a_run_can_be_watched_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report_run.write_run(tmp_path)
+    assert main(["watch", str(tmp_path), "--page"]) == 0
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:")
