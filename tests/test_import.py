@@ -25,7 +25,8 @@ from bitward.hardware.survey import survey
 from bitward.manifest import apply_edge
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import find_layers, load_model, read_weights, save_model
-from bitward.train.own import Adopted, Bits, Own, adopt
+from bitward.train.own import Adopted, adopt
+from bitward.train.own_recipe import Bits, Own
 
 HERE = Path(__file__).parent
 MODELS = str(HERE / "own_models.py")

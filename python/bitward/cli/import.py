@@ -65,7 +65,7 @@ def command(
         imported = import_qonnx(Path(source), out, name or Path(source).stem, dataset, pixels)
     else:
         from bitward.flow.importing import import_torch
-        from bitward.train.own import Bits, Own
+        from bitward.train.own_recipe import Bits, Own
 
         if dataset is None:
             raise click.UsageError("--dataset must say what images the network is for: digits, cifar10, pictures ...")

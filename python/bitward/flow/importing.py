@@ -19,7 +19,8 @@ from bitward.rewrites import load_model, save_model
 from bitward.tools import atomic_write, output_directory
 
 if TYPE_CHECKING:
-    from bitward.train.own import Adopted, Own
+    from bitward.train.own import Adopted
+    from bitward.train.own_recipe import Own
 
 RATES = (20_000.0, 5_000.0, 1_000.0, 200.0)  # images a second that a flow may be folded for: the first that fits
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from torch import fx, nn
 from bitward.errors import ModelError
 from bitward.networks._quantizers import ShortScale, Widths, levels, weight_quantizer
 from bitward.rewrites.torch_networks import fold_batch_norm
+from bitward.train.own_recipe import Bits
 
 MOVING = (nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Upsample, nn.ZeroPad2d)
 MOVING_FUNCTIONS: tuple[Any, ...] = (torch.flatten, nn.functional.interpolate, operator.getitem)
@@ -69,15 +69,6 @@ class CoveringScale(ShortScale):
         mantissa, exponent = torch.frexp(torch.abs(x.detach()))
         up = torch.ldexp(torch.ceil(torch.ldexp(mantissa, torch.tensor(self.significant_bits))), exponent)
         return nearest + (torch.ldexp(up, torch.tensor(-self.significant_bits)) - nearest).detach()
-
-
-@dataclass(frozen=True)
-class Bits:
-    """Widths of weights, of activations, and of what the network takes."""
-
-    weights: int
-    activations: int
-    input: int = 8
 
 
 @torch.no_grad()

@@ -32,34 +32,17 @@ from bitward.errors import ConfigError, ModelError
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import find_layers, name_layers
 from bitward.train._loop import Loop
-from bitward.train._own_graph import Bits, quantized, traced
+from bitward.train._own_graph import quantized, traced
 from bitward.train._pixels import by_labels, tested
 from bitward.train._ptq import calibrate, some_images
 from bitward.train._stage import one_thread, pixels, predict
 from bitward.train.export import COMPARED, qonnx_of
+from bitward.train.own_recipe import Own
 from bitward.train.recipe import Recipe
 
 BATCH, LEARNING_RATE = 100, 1e-3  # of fine-tuning
 SAME = 0.99  # of decisions; below, it is another network
 SOFTMAX = (nn.Softmax, nn.LogSoftmax)
-
-
-@dataclass(frozen=True)
-class Own:
-    """How a network of the user's own is made: `source` is FILE.py:FUNCTION or a MODULE:FUNCTION that takes nothing.
-
-    It takes (pixel / (2^bits - 1) - mean) / deviation, per channel or for all, or `raw` pixels. `epochs` of training
-    follow its quantization.
-    """
-
-    source: str
-    weights: Path | None = None
-    bits: Bits = Bits(4, 4)
-    epochs: int = 0
-    raw: bool = False
-    mean: tuple[float, ...] = (0.0,)
-    deviation: tuple[float, ...] = (1.0,)
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
