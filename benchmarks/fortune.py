@@ -3,6 +3,8 @@
 
     python benchmarks/fortune.py --case run vgg11 resnet18 --data CIFAR10     the flows of these networks, one by one
     python benchmarks/fortune.py --case tables --out runs/fortune             tables and figures of what has run
+    python benchmarks/fortune.py --case run vgg11 --bers 1e-3 3e-3            rates beyond the paper's, over bits alone
+    python benchmarks/fortune.py --case tables --bers 1e-3 3e-3               whether its order holds there
     python benchmarks/fortune.py --case decode --json runs/fortune/decode.json
 
 "run" does what `bitward run flows/fortune/NETWORK-ROW.yaml` does for every row, and goes on where it was cut off.
@@ -36,7 +38,7 @@ from rich.console import Console
 from bitward.datasets import Dataset, load_dataset
 from bitward.errors import BitwardError
 from bitward.flow.software import run_software
-from bitward.flow.software_spec import load_software_flow
+from bitward.flow.software_spec import SoftwareFlow, load_software_flow
 from bitward.schemes import Tmr
 from bitward.tools import atomic_write, output_directory, resource
 
@@ -44,12 +46,25 @@ ROWS = ("8bit", "5bit", "4bit", "3bit", "p5", "p4", "p3")
 WIDTHS = (3, 4, 5)
 
 
+def at_rates(flow: SoftwareFlow, bers: Sequence[float] | None) -> SoftwareFlow:
+    """The flow as it is, or, with rates of one's own, at these over bits alone, in a folder of its own."""
+    if bers is None:
+        return flow
+    inject = flow.inject.model_copy(update={"bers": tuple(bers), "spread": ("bits",)})
+    return flow.model_copy(update={"name": flow.name + suffix(bers), "inject": inject})
+
+
+def suffix(bers: Sequence[float] | None) -> str:
+    """What the folders of runs at other rates than the paper's end in."""
+    return "" if bers is None else "-at-" + "-".join(f"{ber:g}" for ber in bers)
+
+
 def run_flows(given: argparse.Namespace) -> int:
     """Every row of the networks named."""
     console, read = Console(), dict[str, Dataset]()
     for network in given.networks:
         for row in given.rows:
-            flow = load_software_flow(resource(f"flows/fortune/{network}-{row}.yaml"))
+            flow = at_rates(load_software_flow(resource(f"flows/fortune/{network}-{row}.yaml")), given.bers)
             if flow.dataset not in read:
                 read[flow.dataset] = load_dataset(flow.dataset, given.data)
             console.print(f"[b]{flow.name}")
@@ -57,12 +72,12 @@ def run_flows(given: argparse.Namespace) -> int:
     return 0
 
 
-def read_runs(runs: Path) -> Found:
+def read_runs(runs: Path, bers: Sequence[float] | None = None) -> Found:
     """The summaries of every row that has run, by (network, row)."""
     found: Found = {}
     for network in ACCURACY:
         for row in ROWS:
-            path = runs / f"{network}-{row}" / "summary.json"
+            path = runs / f"{network}-{row}{suffix(bers)}" / "summary.json"
             if path.is_file():
                 found[network, row] = json.loads(path.read_text())
     return found
@@ -70,11 +85,14 @@ def read_runs(runs: Path) -> Found:
 
 def tables(given: argparse.Namespace) -> int:
     """Tables and figures are printed and written; 1 where nothing has run yet."""
-    found = read_runs(given.runs)
+    found = read_runs(given.runs, given.bers)
     if not found:
         print(f"no summary in {given.runs}: run --case run first", file=sys.stderr)
         return 1
     cells: dict[tuple[str, str], list[Cell]] = {key: cells_of(summary) for key, summary in found.items()}
+    if given.bers is not None:
+        print(ordering(cells, given.bers))
+        return 0
     parts = [table_1(found, ACCURACY), table_2(found, cells, TABLE_II, BERS), ordering(cells, BERS)]
     out = output_directory(given.out)
     atomic_write(out / "tables.md", "\n\n".join(parts) + "\n")
@@ -208,6 +226,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--case", choices=["run", "tables", "decode"], required=True)
     parser.add_argument("networks", nargs="*", help="run: " + ", ".join(ACCURACY))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="run: of the tables")
+    parser.add_argument("--bers", type=float, nargs="+", help="run, tables: rates over bits instead of the paper's")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--data", type=Path, help="run: images given by path, as for bitward run")
     parser.add_argument("--out", type=Path, default=Path("runs/fortune"), help="tables: folder")

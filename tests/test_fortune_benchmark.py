@@ -131,6 +131,11 @@ def test_run_does_the_rows_and_tables_find_them(benchmark, tmp_path, monkeypatch
     out = capsys.readouterr().out
     assert "| vgg11, width 0.0625, 8-bit |" in out and "| vgg11, width 0.0625, 3-bit |" in out
     assert "| 100.00 / 100.00 | 0.0001 |" in out and "| not run |" in out
+    higher = ["--bers", "1e-2", "--runs", str(tmp_path / "runs")]
+    assert benchmark.main([*arguments[:3], "--rows", "8bit", "--runs", str(tmp_path / "runs"), "--bers", "1e-2"]) == 0
+    assert (tmp_path / "runs" / "vgg11-8bit-at-0.01" / "summary.json").is_file()
+    assert benchmark.main(["--case", "tables", *higher]) == 0
+    assert "Does the paper's order hold?" in capsys.readouterr().out
 
 
 def test_tables_of_nothing_are_refused(benchmark, tmp_path, capsys):

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli._flow import FlowFile
 
 
 @click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=FlowFile())
 @click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
 @click.option("--clk-mhz", type=float, help="PL clock asked for; the nearest not above it is taken.  [default: FLOW's]")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 
 
 @click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=FlowFile())
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA

@@ -11,6 +11,7 @@ import click
 
 from bitward.cli import session
 from bitward.cli._board import board_options
+from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
@@ -63,7 +64,7 @@ def _options(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=FlowFile())
 @click.option("--on", type=click.Choice(["engine", "rtl", "board", "torch"]), default="engine", show_default=True,
               help="Software prediction, RTL simulation, a board; torch for a flow of a float network.")  # fmt: skip
 @click.option("--side", type=click.Choice(["plain", "hardened"]), default="hardened", show_default=True,

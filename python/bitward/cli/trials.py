@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bitward.cli import session
 from bitward.cli._board import board_options
+from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
               help="Where it is run again.")  # fmt: skip
 @click.option("--build", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="The build that it was run on, as bitward build or run left it.")  # fmt: skip
-@click.option("--flow", metavar="FLOW", type=click.Path(path_type=Path), help="torch: the campaign's flow.")
+@click.option("--flow", metavar="FLOW", type=FlowFile(), help="torch: the campaign's flow.")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="torch: folder of all runs, where trained networks are kept.")  # fmt: skip
 @DATA
