@@ -42,29 +42,36 @@ def scenes(ignore: int | None = UNLABELLED) -> Dataset:
     )
 
 
-@pytest.fixture
-def few(monkeypatch):
+@pytest.fixture(scope="module")
+def few():
     dataset = scenes()
-    monkeypatch.setattr("bitward.train.training.load_dataset", lambda name, data: dataset)
-    monkeypatch.setattr("bitward.train.export.load_dataset", lambda name, data: dataset)
-    return dataset
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bitward.train.training.load_dataset", lambda name, data: dataset)
+        patch.setattr("bitward.train.export.load_dataset", lambda name, data: dataset)
+        yield dataset
 
 
-def test_scores_are_those_of_labelled_pixels_and_the_cache_keeps_them(few, tmp_path):
-    first = train_network("unet_relu", recipe=SHORT, seeds=(0,), cache=tmp_path).results[0]
+@pytest.fixture(scope="module")
+def trained(few, tmp_path_factory):
+    """The run, and the folder that keeps it."""
+    cache = tmp_path_factory.mktemp("trained")
+    return train_network("unet_relu", recipe=SHORT, seeds=(0,), cache=cache), cache
+
+
+def test_scores_are_those_of_labelled_pixels_and_the_cache_keeps_them(few, trained):
+    run, cache = trained
+    first = run.results[0]
     maps, wanted = predict(restore(first), few.test_images).argmax(axis=1), few.test_labels
     labelled = wanted != UNLABELLED
     assert first.scores["accuracy"] == first.accuracy == np.mean(maps[labelled] == wanted[labelled])
     assert first.scores["global_iou"] == global_iou(maps, wanted, 11, UNLABELLED)
     assert first.scores["weighted_iou"] == weighted_iou(maps, wanted, 11, UNLABELLED)
     assert [name for name in first.scores if name.startswith("iou")] == [f"iou c{label}" for label in range(10)]
-    again = train_network("unet_relu", recipe=SHORT, seeds=(0,), cache=tmp_path).results[0]
+    again = train_network("unet_relu", recipe=SHORT, seeds=(0,), cache=cache).results[0]
     assert again.cached and again.scores == pytest.approx(first.scores, nan_ok=True)
-    alone = train_network("unet_relu", recipe=SHORT, seeds=(0,)).results[0]  # without a cache
-    assert all(torch.equal(tensor, alone.state[name]) for name, tensor in first.state.items())
 
 
-def test_the_loss_leaves_unlabelled_pixels_out_and_weighs_rare_classes(few, monkeypatch):
+def test_the_loss_leaves_unlabelled_pixels_out_and_weighs_rare_classes(few, trained, monkeypatch):
     """Of the float stage and the quantized one; what torch's loss is told is looked at."""
     told = []
     loss = torch.nn.functional.cross_entropy
@@ -74,13 +81,14 @@ def test_the_loss_leaves_unlabelled_pixels_out_and_weighs_rare_classes(few, monk
         return loss(outputs, labels, weights, ignore_index=ignore_index)
 
     monkeypatch.setattr("torch.nn.functional.cross_entropy", told_loss)
-    train_network("unet_relu", recipe=SHORT, seeds=(0,))
+    alone = train_network("unet_relu", recipe=SHORT, seeds=(0,)).results[0]  # without a cache
     assert len(told) == 2 * 3  # three batches a stage
     assert {index for _, index in told} == {UNLABELLED}
     counts = np.bincount(few.train_labels.ravel(), minlength=11)[:10]
     for weights, _ in told:
         np.testing.assert_allclose(weights[:10].numpy() * counts, np.median(counts), rtol=1e-6)
         assert weights[UNLABELLED] == 0
+    assert all(torch.equal(tensor, alone.state[name]) for name, tensor in trained[0].results[0].state.items())
 
 
 def test_where_all_pixels_are_labelled_nothing_is_new(monkeypatch):
@@ -97,14 +105,12 @@ def test_the_key_tells_which_label_counts_nothing():
     assert len(keys) == 4 and all(len(key) == 64 for key in keys)
 
 
-def test_a_card_tells_iou(few, tmp_path):
-    run = train_network("unet_relu", recipe=SHORT, seeds=(0,))
+def test_a_card_tells_iou(few, trained, tmp_path):
+    run = trained[0]
     text = export_network(run, tmp_path).with_suffix(".md").read_text()
     scores = run.exported.scores
-    assert (
-        f"| IoU of this file, weighted | {scores['global_iou']:.2%} by frequency, {scores['weighted_iou']:.2%} by its "
-        "inverse; pixels of c10 count nothing |"
-    ) in text
+    means = f"{scores['global_iou']:.2%} by frequency, {scores['weighted_iou']:.2%} by its inverse"
+    assert f"| IoU of this file, weighted | {means}; pixels of c10 count nothing |" in text
     assert f"| IoU of each class | c0 {scores['iou c0']:.2%}, c1 " in text and "background included" not in text
 
 
