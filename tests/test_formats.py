@@ -12,9 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitward.errors import FormatError
-from bitward.formats import BFloat16, Fixed, Float16, Float32, Format, Int, UInt, format_from_dict
+from bitward.formats import (
+    BFloat16,
+    Fixed,
+    Float16,
+    Float32,
+    Format,
+    Int,
+    ShortBFloat16,
+    ShortFloat16,
+    ShortFloat32,
+    UInt,
+    format_from_dict,
+)
 from bitward.words import all_words
 
+SHORT = [ShortFloat32(), ShortFloat16(), ShortBFloat16()]  # tested at the end
 INTEGERS = [Int(1), Int(2), Int(4, 0.3), Int(8, 1e-3), Int(16), UInt(1), UInt(4, 0.1, 3), UInt(8, 2.0, 255), UInt(16)]
 FIXED = [Fixed(8, 6), Fixed(4, 0), Fixed(4, -3), Fixed(16, 20)]
 FLOATS = [Float16(), BFloat16()]
@@ -103,13 +116,13 @@ def test_saturation_survives_a_tiny_scale():
     assert Int(4, 1e-300).encode([1e300, -1e300]).tolist() == [7, 8]
 
 
-@pytest.mark.parametrize("fmt", [*INTEGERS, *FIXED, *FLOATS, Float32()], ids=str)
+@pytest.mark.parametrize("fmt", [*INTEGERS, *FIXED, *FLOATS, Float32(), *SHORT], ids=str)
 def test_json_round_trip(fmt):
     assert format_from_dict(fmt.to_dict()) == fmt
 
 
 def test_every_format_is_tested():
-    tested = {type(fmt).name for fmt in [*INTEGERS, *FIXED, *FLOATS, Float32()]}
+    tested = {type(fmt).name for fmt in [*INTEGERS, *FIXED, *FLOATS, Float32(), *SHORT]}
     assert set(Format.kinds) == tested
 
 
@@ -138,3 +151,46 @@ def test_every_format_is_tested():
 def test_refusals(call, match):
     with pytest.raises(FormatError, match=match):
         call()
+
+
+@pytest.mark.parametrize("form", [Float32(), Float16(), BFloat16()], ids=str)
+def test_bounds_of_floating_point_keep_the_top_bit_of_the_exponent_zero(form):
+    lowest, highest = form.bounds
+    words = form.encode([lowest, highest, 2.0, -2.0, 0.1, np.nextafter(np.float32(highest), np.float32(0))])
+    assert form.decode(words[:2]).tolist() == [lowest, highest], "both are values of the format"
+    assert (words >> form.exponent_msb & 1).tolist() == [0, 0, 1, 1, 0, 0]
+    assert int(words[1]) + 1 == int(words[2]), "2 is the next value"
+
+
+@pytest.mark.parametrize("form", [Fixed(8, 6), Fixed(5, 7), Int(4, 0.3), UInt(3, 0.5, 2)], ids=str)
+def test_bounds_of_integers_are_their_least_and_their_largest_value(form):
+    values = form.decode(np.arange(1 << form.bits, dtype=np.uint8))
+    assert form.bounds == (values.min(), values.max()) and form.exponent_msb is None
+
+
+@pytest.mark.parametrize("form", [ShortFloat16(), ShortBFloat16()], ids=str)
+def test_every_word_of_a_short_format_is_a_value_within_2(form):
+    words = np.arange(1 << 15, dtype=np.uint16)
+    values = form.decode(words)
+    assert (np.abs(values) < 2).all() and np.array_equal(form.encode(values), words)
+    whole = np.arange(1 << 16, dtype=np.uint16)
+    known = form.whole.decode(whole[whole >> 14 & 1 == 0])
+    assert np.array_equal(np.sort(values), np.sort(known)), "all values of the whole format that are below 2"
+    assert form.decode(form.encode([5.0, -2.0, np.inf])).tolist() == [form.bounds[1], form.bounds[0], form.bounds[1]]
+    assert format_from_dict(form.to_dict()) == form
+
+
+def test_short_single_precision_is_single_precision_within_2():
+    form, random = ShortFloat32(), np.random.default_rng(0)
+    words = random.integers(0, 1 << 31, 100_000).astype(np.uint32)
+    values = form.decode(words)
+    assert (np.abs(values) < 2).all() and np.array_equal(form.encode(values), words)
+    assert np.array_equal(form.decode(form.encode(values)), values) and int(words.max()) > 1 << 30
+    assert np.array_equal(Float32().encode(values) & 0x3FFFFFFF, words & 0x3FFFFFFF)
+    assert form.decode(form.encode([2.0, -9.0])).tolist() == list(form.bounds)[::-1]
+
+
+@pytest.mark.parametrize("form", SHORT, ids=str)
+def test_short_formats_refuse_what_is_no_number(form):
+    with pytest.raises(FormatError, match=rf"^{type(form).__name__} values must be numbers, got NaN; look for"):
+        form.encode([0.1, np.nan])

@@ -11,7 +11,7 @@ import pytest
 from picture_folders import archive, picture_folder, pixels
 from PIL import Image
 
-from bitward.datasets import load_dataset
+from bitward.datasets import load_dataset, normalised
 from bitward.datasets._image_folder import find
 from bitward.errors import ConfigError
 
@@ -178,3 +178,13 @@ def test_other_files_are_no_matter(folder):
     (folder / "other" / "ant").mkdir(parents=True)
     (folder / "other" / "ant" / "1.png").write_text("")
     assert len(load_dataset("images", folder).train_images) == 6
+
+
+def test_imagenet_is_class_folders_with_the_checkpoints_mean_and_deviation(tmp_path):
+    folder = picture_folder(tmp_path / "cut", ("n01440764", "n01443537"), train=1, test=2)
+    dataset, plain = load_dataset("imagenet", folder), load_dataset("images", folder)
+    assert (dataset.name, dataset.classes, dataset.by_path) == ("imagenet", 2, True)
+    assert np.array_equal(dataset.test_images, plain.test_images)
+    pixels = dataset.test_images.astype(np.float64) / 255
+    expected = (pixels - np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1)) / np.array([[[0.229]], [[0.224]], [[0.225]]])
+    assert np.allclose(normalised(dataset, dataset.test_images), expected, atol=1e-6)

@@ -182,10 +182,86 @@ def test_inject_says_where_it_can_go(folder, repository, capsys):
     assert "--on torch must go with a flow of a float network, got " in capsys.readouterr().err
 
 
+# ---- weight scaling ------------------------------------------------------------------------------------------------
+
+SCALED = {"quantize": {"format": "float16", "scale": {"t": 1.9999}}, "harden": {},
+          "inject": {"bers": [1e-3], "spread": ["bits"], "trials": 4, "images": 48,
+                     "safe_exponents": True}}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scaled(folder) -> Path:
+    """A flow of half-precision weights, scaled, whose exponents are safe."""
+    assert main(["-q", "run", str(written(folder, "scaled", **SCALED)), "--runs", str(folder / "runs")]) == 0
+    return folder / "runs" / "scaled"
+
+
+def test_scaled_weights_run_and_the_report_says_what_is_assumed(scaled):
+    found = summary(scaled)
+    assert found["stored_as"] == "FP16 scaled by layer, t = 1.9999"
+    assert found["memory"]["stored_bits"] == 16 * found["memory"]["parameters"]
+    (row,) = found["vulnerability"]
+    assert row["rate"] == {"ber": 1e-3, "spread": "bits", "safe_exponents": True}
+    assert row["flips"][0] == pytest.approx(15 * found["memory"]["parameters"] * 1e-3, rel=0.05), "15 bits of 16"
+    assert found["accuracy"] == pytest.approx(found["float_accuracy"], abs=0.01)
+    assert found["exponents_at_risk"] >= 8, "each layer's largest weight is rounded to 2"
+    page = (scaled / "report.html").read_text()
+    assert "No fault hits the most significant bit of a floating-point word" in page
+    assert "Words whose exponents&#39; top bit is 1" in page and "0.001 over bits, exponents safe, seed 0" in page
+
+
+def test_outliers_apart_are_told_and_counted_as_memory(folder):
+    quantize = {"format": "float16", "scale": {"t": 4.0}, "beyond": "apart"}
+    flow = written(folder, "apart", **{**SCALED, "quantize": quantize})
+    assert main(["-q", "run", str(flow), "--runs", str(folder / "runs")]) == 0
+    found = summary(folder / "runs" / "apart")
+    assert found["stored_as"] == "FP16 scaled by layer, t = 4 with outliers apart" and found["apart"] >= 8
+    memory = found["memory"]
+    assert 33 * found["apart"] < memory["stored_bits"] - 16 * memory["parameters"] <= 56 * found["apart"]
+    assert found["accuracy"] == pytest.approx(found["float_accuracy"], abs=0.01), "nothing is clamped"
+    assert "Weights apart, each with its place" in (folder / "runs" / "apart" / "report.html").read_text()
+
+
+def test_faults_by_hand_leave_safe_exponents_alone(scaled, folder, capsys):
+    arguments = ["inject", str(folder / "scaled.yaml"), "--runs", str(folder / "runs"), "--on", "torch"]
+    assert main([*arguments, "--model", "ber", "--ber", "0.05", "--trials", "2", "--images", "20"]) == 0
+    assert "model ber, ber 0.05, safe_exponents True, seed 1" in capsys.readouterr().out
+    assert main([*arguments, "--trials", "2"]) == 1
+    said = "--model must be ber or layers for a flow whose inject.safe_exponents is true, got single: "
+    assert said in capsys.readouterr().err
+
+
+def test_a_search_over_formats_and_scalings(folder):
+    """Both modes agree, integers have one scaling, half precision one width; the answer runs as it is."""
+    section = {**EXPLORE, "vulnerability_ceiling": 0.15, "mode": "exhaustive", "bits": [5, 6], "trials": 6}
+    section |= {"schemes": ["plain", "msb"], "formats": ["symmetric", "fixed", "float16"], "scaling": ["none", "layer"]}
+    section |= {"safe_exponents": True}
+    flow = written(folder, "axes", explore=section, quantize={}, harden={})
+    assert main(["-q", "explore", str(flow), "--runs", str(folder / "runs")]) == 0
+    made = folder / "runs" / "axes" / "explore"
+    found = json.loads((made / "search.json").read_text())
+    names = {row["name"] for row in found["points"]}
+    protections = [""] + ["P-"]
+    expected = {f"{mark}{bits}-bit{rest}" for mark in protections for bits in (5, 6)
+                for rest in ("", " fixed", " fixed scaled by layer")}  # fmt: skip
+    assert names == expected | {f"{mark}FP16{rest}" for mark in protections for rest in ("", " scaled by layer")}
+    assert found["evaluations"]["space"] == len(names) == 16
+    assert found["evaluations"]["same_answer"] and found["evaluations"]["by_halves"] <= 16
+    (best,) = (row for row in found["points"] if row["is_recommended"])
+    plain = {row["name"]: row for row in found["points"]}
+    lost, kept = (plain[f"6-bit fixed{rest}"]["drop"]["estimate"] for rest in ("", " scaled by layer"))
+    assert kept < lost - 0.1, "scaling is what fixed point needs"
+    page = (made / "report.html").read_text()
+    assert "that is scaling, an axis of one value there" in page and "No fault hits the most significant bit" in page
+    told = load_software_flow(made / "recommended.yaml")
+    assert str(told.design) == best["name"] and told.design.format == best["format"]
+    assert (told.design.scale.by, told.design.point.scheme != "plain") == (best["scaling"], best["is_protected"])
+
+
 # ---- the YAML ------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
-    r"quantize must have only the keys format, bits, per, biases, layers, got 'bit'; did you mean 'bits'":
+    r"quantize must have only the keys format, bits, per, biases, layers, scale, beyond, got 'bit'; did":
         {"quantize": {"bit": 4}},
     r"voted must be 1 to 4 with the scheme tmr and 4 bits, got 5: ": {"harden": {"scheme": "tmr", "voted": 5}},
     r"inject.bers must be above 0 and at most 1 each; they are flips per stored bit, got \[0\]":
@@ -195,6 +271,11 @@ MISTAKES = {
         {"explore": {**EXPLORE, "vulnerability_ceiling": 0.1, "bits": [6, 3]}},
     r"explore.voted must be 1 or more each; plain is a scheme of its own, got \[0\]":
         {"explore": {**EXPLORE, "vulnerability_ceiling": 0.1, "voted": [0]}},
+    r"quantize.scale must have only the keys by, t, divide, got 'factor'; ":
+        {"quantize": {"format": "q2.5", "scale": {"factor": 2}}},
+    r"scale.by must be layer or power_of_two where logits are divided, got channel: divide weights$":
+        {"quantize": {"format": "q2.5", "scale": {"by": "channel", "divide": "logits"}}},
+    r"bits must be 16 in the format bfloat16, got 8: choose others$": {"quantize": {"format": "bfloat16", "bits": 8}},
     r"explore.vulnerability_ceiling must be given, got nothing": {"explore": EXPLORE},
 }  # fmt: skip
 
@@ -275,6 +356,26 @@ def test_a_search_that_finds_nothing_says_so(folder):
     assert found["recommended"] is None and found["reason"].startswith("No point of those evaluated can keep 100.00% ")
     assert not (made / "recommended.yaml").exists() and (made / "report.html").is_file()
     assert found["evaluations"]["attacked"] == 0
+
+
+def test_layers_of_one_width_are_told_and_divided_logits_refused(folder, capsys):
+    section = {**EXPLORE, "vulnerability_ceiling": 0.9, "per_layer": True, "schemes": ["plain"], "trials": 2}
+    flow = written(folder, "one-width", explore=section, quantize={"format": "float16"}, harden={})
+    assert main(["-q", "explore", str(flow), "--runs", str(folder / "runs")]) == 0
+    found = json.loads((folder / "runs" / "one-width" / "explore" / "search.json").read_text())
+    assert (
+        len(found["points"]) == 1
+        and found["recommended"] is None
+        or any(
+            "Words of FP16 have one width: layer by layer there was nothing to take away." in each
+            for each in found["said"]
+        )
+    )
+    flow = written(
+        folder, "logits", explore=section, quantize={"format": "q2.5", "scale": {"divide": "logits"}}, harden={}
+    )
+    assert main(["-q", "explore", str(flow), "--runs", str(folder / "runs")]) == 1
+    assert "explore.per_layer must be false where logits are divided, got true: " in capsys.readouterr().err
 
 
 def test_a_flow_without_the_section_is_refused(folder, capsys):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 else:
     Values = np.ndarray  # numpy 1.21 has no parameters for its floats
 
+Beyond = Literal["keep", "clamp", "apart", "apart_tmr"]
+"""What becomes of values beyond a format's bounds: stored as the format has them, at the bound, or in a list (in full
+triplicate)."""
 MAX_INTEGER_BITS = 48  # values are float64: above 51 bits decode(encode(x)) would no longer be exact
 
 
@@ -34,6 +37,15 @@ class Format(Kind):
 
     refusal = FormatError
     bits: int
+    exponent_msb: ClassVar[int | None] = None  # of a floating-point word; 0 in it for all values within (-2, 2)
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest value whose upsets stay small: all there are, in floating point within (-2, 2).
+
+        From 2 on the exponent's most significant bit is 1, and upsets of the others may make 2^128 of a weight.
+        """
 
     @abstractmethod
     def encode(self, values: npt.ArrayLike) -> Words:
@@ -58,6 +70,8 @@ class Float32(Format, kind="float32"):
     """IEEE 754 single precision."""
 
     bits = 32
+    exponent_msb = 30
+    bounds = (-2 + 2.0**-23, 2 - 2.0**-23)
 
     def encode(self, values: npt.ArrayLike) -> Words:
         with np.errstate(over="ignore"):  # overflow to infinity is the documented result
@@ -72,6 +86,8 @@ class Float16(Format, kind="float16"):
     """IEEE 754 half precision."""
 
     bits = 16
+    exponent_msb = 14
+    bounds = (-2 + 2.0**-10, 2 - 2.0**-10)
 
     def encode(self, values: npt.ArrayLike) -> Words:
         with np.errstate(over="ignore"):
@@ -86,6 +102,8 @@ class BFloat16(Format, kind="bfloat16"):
     """The top half of IEEE 754 single precision. float64 values are rounded to float32 first, as torch does."""
 
     bits = 16
+    exponent_msb = 14
+    bounds = (-2 + 2.0**-7, 2 - 2.0**-7)
 
     def encode(self, values: npt.ArrayLike) -> Words:
         single = Float32().encode(_numbers("BFloat16", values)).astype(np.uint64)
@@ -95,6 +113,55 @@ class BFloat16(Format, kind="bfloat16"):
     def decode(self, words: npt.ArrayLike) -> Values:
         wide = as_words("BFloat16 words", words, 16).astype(np.uint32)
         return np.asarray(wide << np.uint32(16)).view(np.float32)
+
+
+class _Short(Format):
+    """Floating point within (-2, 2), where the most significant bit of exponents is 0, and is not stored.
+
+    Values beyond are stored as the nearest bound. No upset can then make a value of 2 or more.
+    """
+
+    whole: ClassVar[Format]
+
+    def encode(self, values: npt.ArrayLike) -> Words:
+        words = self.whole.encode(_numbers(type(self).__name__, values).clip(*self.bounds))
+        return np.asarray(words & self._low | (words & ~self._low) >> words.dtype.type(1))
+
+    def decode(self, words: npt.ArrayLike) -> Values:
+        short = as_words(f"{type(self).__name__} words", words, self.bits)
+        return self.whole.decode(short & self._low | (short & ~self._low) << short.dtype.type(1))
+
+    @property
+    def _low(self) -> Any:
+        """The bits below the one that is left out."""
+        return word_dtype(self.bits).type((1 << self.bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class ShortFloat32(_Short, kind="short_float32"):
+    """Single precision within (-2, 2): 31 bits."""
+
+    bits = 31
+    whole = Float32()
+    bounds = Float32.bounds
+
+
+@dataclass(frozen=True)
+class ShortFloat16(_Short, kind="short_float16"):
+    """Half precision within (-2, 2): 15 bits."""
+
+    bits = 15
+    whole = Float16()
+    bounds = Float16.bounds
+
+
+@dataclass(frozen=True)
+class ShortBFloat16(_Short, kind="short_bfloat16"):
+    """bfloat16 within (-2, 2): 15 bits."""
+
+    bits = 15
+    whole = BFloat16()
+    bounds = BFloat16.bounds
 
 
 class _Integer(Format):
@@ -119,6 +186,10 @@ class _Integer(Format):
     def zero(self) -> int:
         """The integer that stands for 0."""
         return 0
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return (self.lowest - self.zero) * self.step, (self.highest - self.zero) * self.step
 
     def encode(self, values: npt.ArrayLike) -> Words:
         kind = type(self).__name__
@@ -169,6 +240,12 @@ class Fixed(_Integer, kind="fixed"):
     @property
     def step(self) -> float:
         return math.ldexp(1.0, -self.frac_bits)
+
+
+Q2_5 = Fixed(8, 6)
+"""The weight-scaling paper's "Q2.5" by its range, -2 to 1.984375: two integer bits, the sign among them, six behind."""
+Q2_5_AS_WRITTEN = Fixed(8, 5)
+"""The same by its words, "1-bit sign, 2-bit integer, and 5-bit fraction": -4 to 3.96875."""
 
 
 @dataclass(frozen=True)

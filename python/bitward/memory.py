@@ -22,7 +22,7 @@ from bitward.layout import BeatLayout, WordLayout
 from bitward.schemes import Scheme
 from bitward.words import SEGMENT_BITS, Words, as_words, word_shape
 
-Role = Literal["weight", "bias", "threshold", "gamma", "beta", "mean", "variance"]
+Role = Literal["weight", "bias", "threshold", "gamma", "beta", "mean", "variance", "outlier"]
 RamStyle = Literal["block", "distributed", "mixed", "ultra"]  # mixed: arrays of either, as their depths are
 
 _AIM = "take faults from bitward.faults"

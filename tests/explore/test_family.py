@@ -82,6 +82,7 @@ def test_the_answer_is_a_flow_of_hardware(tmp_path, capsys):
     found = json.loads((folder / "search.json").read_text())
     assert {row["name"] for row in found["points"]} == {"4-bit", "P-4-bit", "TMR-4-bit"}
     assert all(row["is_buildable"] and "quantized activations" in row["reason"] for row in found["points"])
+    assert any("that is weight scaling already, and its axis has one value here" in each for each in found["said"])
     (best,) = (row for row in found["points"] if row["is_recommended"])
     told = load_flow(folder / "recommended.yaml")
     assert told.network == "digits_cnn" and told.model == MODELS / "digits_cnn.onnx" and told.explore is None
@@ -124,6 +125,10 @@ def test_the_searches_of_the_repository_load(repository):
 REFUSED = {
     r"explore must have the schemes plain, msb and tmr and no per_layer .*, got secded": {"schemes": ["secded"]},
     r"explore must have the schemes plain, msb and tmr and no per_layer .*, got per_layer": {"per_layer": True},
+    r"explore must have no formats, no safe_exponents and the scaling none for a quantized network, got layer: its ":
+        {"scaling": ["none", "layer"]},
+    r"explore must have no formats, no safe_exponents and the scaling none .*, got formats: ": {"formats": ["fixed"]},
+    r"explore must have no formats, no safe_exponents .*, got safe_exponents: ": {"safe_exponents": True},
     r"explore.bits must leave a member of the family of digits_cnn, whose weights have \[4\] bits, got \[5, 8\]":
         {"bits": [5, 8]},
     r"explore.models.digits_cnn must be a QONNX file, got .*none.onnx, which is none":

@@ -1,27 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a float network is stored: bits, scheme and voted bits of its weights, layer by layer where layers differ."""
+"""How a float network is stored: format, scaling, scheme and voted bits of its weights, also layer by layer."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bitward.errors import ConfigError, nearest
-from bitward.formats import Float32
+from bitward.explore.scale import Scale
+from bitward.formats import (
+    Q2_5,
+    Q2_5_AS_WRITTEN,
+    Beyond,
+    BFloat16,
+    Fixed,
+    Float16,
+    Float32,
+    Format,
+    ShortBFloat16,
+    ShortFloat16,
+    ShortFloat32,
+)
 from bitward.schemes import Plain, Scheme, Secded, Tmr
 
 if TYPE_CHECKING:
     import torch
 
-    from bitward.engine.pytorch import Storage
+    from bitward.engine.pytorch import Choose, Storage
     from bitward.memory import Role
 
 SchemeName = Literal["plain", "tmr", "secded"]
-FormatName = Literal["affine", "symmetric", "float32"]
+FormatName = Literal[
+    "affine", "symmetric", "float32", "float16", "bfloat16", "short_float32", "short_float16", "short_bfloat16", "q2.5",
+    "q2.5_as_written", "fixed",
+]  # fmt: skip
 Per = Literal["tensor", "channel"]
 BASELINE_BITS = 8  # the unprotected network of so many bits is what memory is compared with, as in FORTUNE
 MOST_BITS = 16  # of an integer weight
+BEYOND_SAID: dict[Beyond, str] = {
+    "keep": "",
+    "clamp": "with outliers clamped",
+    "apart": "with outliers apart",
+    "apart_tmr": "with outliers apart in triplicate",
+}
 FEW_LAYERS = 3  # that a design's name can tell
+
+
+@dataclass(frozen=True)
+class Real:
+    """A format that the range of the weights does not decide: its name, its widths, how it is made."""
+
+    name: str
+    widths: range
+    make: Callable[[int], Format]
+
+
+def _only(name: str, form: Format) -> Real:
+    return Real(name, range(form.bits, form.bits + 1), lambda bits: form)
+
+
+REALS: dict[str, Real] = {
+    "float32": _only("FP32", Float32()),
+    "float16": _only("FP16", Float16()),
+    "bfloat16": _only("BF16", BFloat16()),
+    "short_float32": _only("FP32 short of a bit", ShortFloat32()),
+    "short_float16": _only("FP16 short of a bit", ShortFloat16()),
+    "short_bfloat16": _only("BF16 short of a bit", ShortBFloat16()),
+    "q2.5": _only("Q2.5", Q2_5),
+    "q2.5_as_written": _only("Q2.5 as written", Q2_5_AS_WRITTEN),
+    "fixed": Real("{bits}-bit fixed", range(2, MOST_BITS + 1), lambda bits: Fixed(bits, bits - 2)),
+}
+"""Fixed point of 8 bits is Q2.5: two integer bits, the sign among them, whatever the width. The short ones leave out
+the bit that is 0 within (-2, 2), the most significant one of the exponent."""
+
+
+def widths_of(name: FormatName) -> range:
+    """The bits that a weight of the format may have."""
+    return REALS[name].widths if name in REALS else range(2, MOST_BITS + 1)
+
+
+def default_bits(name: FormatName) -> int:
+    """The bits of a weight where none are given: the format's only ones, or 8.
+
+    >>> default_bits("float16"), default_bits("fixed")
+    (16, 8)
+    """
+    widths = widths_of(name)
+    return BASELINE_BITS if BASELINE_BITS in widths else widths[0]
+
+
+def rule_of(widths: range) -> str:
+    """Widths as an error tells them."""
+    return f"{widths[0]}" if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
 
 
 @dataclass(frozen=True)
@@ -55,11 +126,14 @@ class Point:
 
     def __str__(self) -> str:
         """The paper's names where it has one: 8-bit, P-3-bit."""
+        return f"{self.mark}{self.bits}-bit"
+
+    @property
+    def mark(self) -> str:
+        """What stands before a width in a name: how the words are protected."""
         if self.scheme == "tmr":
-            mark = "P-" if self.voted == 1 else "TMR-" if self.voted == self.bits else f"P{self.voted}-"
-        else:
-            mark = "SECDED-" if self.scheme == "secded" else ""
-        return f"{mark}{self.bits}-bit"
+            return "P-" if self.voted == 1 else "TMR-" if self.voted == self.bits else f"P{self.voted}-"
+        return "SECDED-" if self.scheme == "secded" else ""
 
     def with_bits(self, bits: int) -> Point:
         """The same protection of words of `bits` bits; full TMR stays full, and no more bits are voted than there are.
@@ -76,6 +150,10 @@ class Point:
             return Tmr(bits, self.voted)
         return Secded(bits, 1) if self.scheme == "secded" else Plain(bits)
 
+    def beside(self, bits: int) -> Scheme:
+        """The scheme of words of another width that are stored beside them, protected alike."""
+        return self.with_bits(bits).of(bits)
+
     @property
     def stored_bits(self) -> int:
         """Bits that a weight takes in memory, copies and check bits included."""
@@ -87,7 +165,9 @@ class Design:
     """How a network's parameters are stored: weights (and `biases` if asked) as the point says, the rest in float32.
 
     `layers` names those stored otherwise, (layer, point) each. "affine" is FORTUNE's equations 1 to 5; "symmetric" is
-    signed, what FINN stores; "float32" has 32 bits. A `bitward.engine.pytorch.Choose` that goes to other processes.
+    signed, what FINN stores; the others are `REALS`, whose weights `scale` makes larger before they are stored, and of
+    which those beyond the format's bounds are stored as they are, clamped, or apart (`beyond`). A
+    `bitward.engine.pytorch.Choose` that goes to other processes.
     """
 
     point: Point
@@ -95,19 +175,46 @@ class Design:
     per: Per = "tensor"
     biases: bool = False
     layers: tuple[tuple[str, Point], ...] = ()
+    scale: Scale = field(default_factory=Scale)
+    beyond: Beyond = "keep"
 
     def __post_init__(self) -> None:
+        widths = widths_of(self.format)
         for point in (self.point, *(each for _, each in self.layers)):
-            wanted = (32, 32) if self.format == "float32" else (2, MOST_BITS)
-            if not wanted[0] <= point.bits <= wanted[1]:
-                rule = "32" if self.format == "float32" else f"2 to {MOST_BITS}"
-                raise ConfigError(f"bits must be {rule} in the format {self.format}, got {point.bits}: choose others")
+            if point.bits not in widths:
+                raise ConfigError(
+                    f"bits must be {rule_of(widths)} in the format {self.format}, got {point.bits}: choose others"
+                )
         if self.biases and self.format == "symmetric":
             raise ConfigError("biases must be false in the format symmetric, got true: take affine or float32")
+        if self.layers and self.scale.divide == "logits":
+            raise ConfigError(f"layers must have one width where logits are divided, got {self.layers[0][0]} apart")
+        wrong = self._not_for_it()
+        if wrong is not None:
+            raise ConfigError(f"{wrong} in the format {self.format}: {self._why}")
+
+    def _not_for_it(self) -> str | None:
+        """What the format has no use for."""
+        if self.format in REALS:
+            return "per must be tensor, got channel" if self.per == "channel" else None
+        if self.scale.by != "none":
+            return f"scale.by must be none, got {self.scale.by}"
+        return None if self.beyond == "keep" else f"beyond must be keep, got {self.beyond}"
+
+    @property
+    def _why(self) -> str:
+        if self.format in REALS:
+            return "it has no scale of its own; scale by channel for one"
+        return "the weights' range is that of its integers already, which is weight scaling"
+
+    @property
+    def real(self) -> Format | None:
+        """The format of the whole network's weights, where it is none of integers."""
+        return REALS[self.format].make(self.point.bits) if self.format in REALS else None
 
     def __call__(self, name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
         """How the tensor of that name and role is stored; None: it is no memory."""
-        from bitward.engine.pytorch import as_affine, as_format, as_integers
+        from bitward.engine.pytorch import as_affine, as_integers
 
         point = dict(self.layers).get(name.rpartition(".")[0], self.point)
         roles: tuple[Role, ...] = ("weight", "bias") if self.biases else ("weight",)
@@ -116,12 +223,32 @@ class Design:
             return as_affine(point.bits, per_channel, point.of, roles)(name, role, tensor)
         if self.format == "symmetric":
             return as_integers(point.bits, per_channel, point.of)(name, role, tensor)
-        return as_format(Float32(), point.of, roles)(name, role, tensor)
+        return self._real_storage(point, roles)(name, role, tensor)
+
+    def _real_storage(self, point: Point, roles: tuple[Role, ...]) -> Choose:
+        """How tensors are stored in a format of `REALS`."""
+        from bitward.engine.pytorch import as_format
+
+        form = REALS[self.format].make(point.bits)
+        is_scaled = self.scale.by != "none" and self.scale.divide == "weights"
+        choose = self.scale.scaling.choose(form, point.of, roles) if is_scaled else as_format(form, point.of, roles)
+
+        def chosen(name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
+            storage = choose(name, role, tensor)
+            return None if storage is None else replace(storage, beyond=self.beyond, list_scheme=point.beside)
+
+        return chosen
+
+    def of(self, point: Point) -> str:
+        """The name of words of that point in the format."""
+        return f"{point.mark}{REALS[self.format].name.format(bits=point.bits)}" if self.format in REALS else str(point)
 
     def __str__(self) -> str:
+        said = BEYOND_SAID[self.beyond]
+        whole = " ".join(part for part in (self.of(self.point), str(self.scale), said) if part)
         if len(self.layers) > FEW_LAYERS:
-            return f"{self.point}, {len(self.layers)} layers otherwise"
-        return ", ".join([str(self.point), *(f"{layer} {point}" for layer, point in self.layers)])
+            return f"{whole}, {len(self.layers)} layers otherwise"
+        return ", ".join([whole, *(f"{layer} {self.of(point)}" for layer, point in self.layers)])
 
     def to_dict(self) -> dict[str, Any]:
         """What tells designs apart, as JSON values."""

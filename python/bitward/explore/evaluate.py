@@ -22,7 +22,7 @@ from bitward.campaign import Campaign, TrialStore, run_campaign
 from bitward.campaign.store import fingerprint
 from bitward.errors import ConfigError
 from bitward.explore.subject import Subject, accuracy
-from bitward.faults import Ber, FaultModel, Layers
+from bitward.faults import Ber, FaultModel, Layers, Population
 from bitward.manifest import Manifest
 from bitward.metrics import MemoryBits, memory_bits
 from bitward.statistics import Interval, student
@@ -36,7 +36,8 @@ Spread = Literal["bits", "layers"]
 Progress = Callable[[int, int, str], None]
 ACCURACIES = "accuracies.json"
 SOURCES = (
-    "engine/pytorch", "faults", "explore/design.py", "formats.py", "schemes", "words.py", "memory.py", "layout.py",
+    "engine/pytorch", "faults", "explore/design.py", "explore/scale.py", "rewrites/weight_scaling.py",
+    "rewrites/torch_networks/divide_logits.py", "formats.py", "schemes", "words.py", "memory.py", "layout.py",
     "indexmap.py", "targets/torch.py",
 )  # fmt: skip
 
@@ -48,25 +49,28 @@ class Rate:
     "bits": every stored bit flips with probability `ber`, independently (the count is binomial, bits are distinct).
     "layers": FORTUNE's released code: int(ber * stored bits) draws, each of a layer drawn uniformly, then of that
     layer's bits, with replacement (what is drawn twice is not flipped). Small layers are hit far above the rate.
+    `safe_exponents`: the most significant bit of exponents is none of the bits (see `bitward.faults.Population`).
     """
 
     ber: float
     spread: Spread = "bits"
+    safe_exponents: bool = False
 
     def model(self, manifest: Manifest, seed: int) -> FaultModel:
         """The fault model on a design's memories; ConfigError where the rate comes to no flip."""
         if self.spread == "bits":
-            return Ber(manifest, seed, ber=self.ber)
-        flips = int(self.ber * manifest.population)
+            return Ber(manifest, seed, ber=self.ber, safe_exponents=self.safe_exponents)
+        size = Population(manifest.memories, safe_exponents=self.safe_exponents).size
+        flips = int(self.ber * size)
         if flips < 1:
             raise ConfigError(
-                f"ber must come to at least one flip of {manifest.population:,} stored bits where it is spread over "
+                f"ber must come to at least one flip of {size:,} stored bits where it is spread over "
                 f"layers, got {self.ber:g}: take a higher rate, or spread bits"
             )
-        return Layers(manifest, seed, flips=flips, repeats=True)
+        return Layers(manifest, seed, flips=flips, repeats=True, safe_exponents=self.safe_exponents)
 
     def __str__(self) -> str:
-        return f"{self.ber:g} over {self.spread}"
+        return f"{self.ber:g} over {self.spread}{', exponents safe' if self.safe_exponents else ''}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,18 @@ class Bench:
     def bits(self) -> MemoryBits:
         """Parameters, plain and stored bits of all memories."""
         return memory_bits(self.manifest)["total"]
+
+    @cached_property
+    def exponents_at_risk(self) -> int:
+        """Floating-point words of 2 or more: their exponents' top bit is 1, and upsets of the others may be huge."""
+        engine = self._target.engine
+        floats = [each.name for each in self.manifest.memories if each.format.exponent_msb is not None]
+        return sum(int((np.abs(engine.stored(name).said()) >= 2).sum()) for name in floats)
+
+    @property
+    def apart(self) -> int:
+        """Weights that lie in lists of outliers."""
+        return sum(each.parameters for each in self.manifest.memories if each.name.endswith(".outliers.values"))
 
     @cached_property
     def accuracy(self) -> float:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from bitward.errors import ConfigError
-from bitward.explore.design import Design, Point, SchemeName
+from bitward.explore.design import Design, Point
 from bitward.explore.evaluate import Vulnerability
 
 Mode = Literal["binary", "exhaustive"]
@@ -105,14 +105,18 @@ def ways(schemes: Sequence[str], voted: Sequence[int]) -> list[Callable[[int], P
 
 
 def search(
-    mode: Mode, widths: Sequence[int], each: Sequence[Callable[[int], Point]], evaluate: Evaluate, limits: Limits
+    mode: Mode, widths: Sequence[int], each: Sequence[Callable[[int], Any]], evaluate: Evaluate, limits: Limits
 ) -> Search:
-    """The space of those widths, ascending, stored in each of the ways, is searched by halves or as a whole."""
+    """The space of those widths, ascending, stored in each of the ways, is searched by halves or as a whole.
+
+    A way gives the design of a width: a point, or a whole `Design`. Several widths may give one design, as in formats
+    that have a single width: it is evaluated once.
+    """
     if not widths or list(widths) != sorted(set(widths)):
         raise ConfigError(f"widths must be at least one, ascending, got {list(widths)}: write bits as [3, 8]")
-    found: dict[Point, Evaluation] = {}
+    found: dict[Any, Evaluation] = {}
 
-    def known(point: Point) -> Evaluation:
+    def known(point: Any) -> Evaluation:
         if point not in found:
             found[point] = evaluate(point)
         return found[point]
@@ -123,7 +127,7 @@ def search(
                 known(way(bits))
         else:
             _halve(len(widths), lambda at, way=way: known(way(widths[at])).is_feasible(limits))  # type: ignore[misc]
-    return Search(found, best(found, limits), _is_monotone(found, limits))
+    return Search(found, best(found, limits), _is_monotone(found, widths, each, limits))
 
 
 def _halve(count: int, is_feasible: Callable[[int], bool]) -> None:
@@ -143,14 +147,12 @@ def best(found: Mapping[Any, Evaluation], limits: Limits) -> Any | None:
     return min(feasible, key=lambda design: found[design].cost, default=None)
 
 
-def _is_monotone(found: Mapping[Point, Evaluation], limits: Limits) -> bool:
-    """Whether, in each scheme, no infeasible width lies above a feasible one."""
-    by_way: dict[tuple[SchemeName, int], list[tuple[int, bool]]] = {}
-    for point, each in found.items():
-        is_full = point.scheme == "tmr" and point.voted == point.bits
-        way = (point.scheme, -1 if is_full else point.voted)
-        by_way.setdefault(way, []).append((point.bits, each.is_feasible(limits)))
-    return all(answers == sorted(answers) for answers in ([ok for _, ok in sorted(way)] for way in by_way.values()))
+def _is_monotone(
+    found: Mapping[Any, Evaluation], widths: Sequence[int], each: Sequence[Callable[[int], Any]], limits: Limits
+) -> bool:
+    """Whether, of designs stored in one way, no infeasible width lies above a feasible one."""
+    ways_ = ([found[way(bits)].is_feasible(limits) for bits in widths if way(bits) in found] for way in each)
+    return all(answers == sorted(answers) for answers in ways_)
 
 
 def pareto(found: Mapping[Any, Evaluation]) -> set[Any]:

@@ -16,13 +16,15 @@ from bitward.faults.model import Sampler, Trial
 class Ber(Sampler):
     """Each live bit is hit with probability `ber`: the count is binomial, then so many distinct bits are drawn.
 
-    `expected_flips` a trial belong beside every rate: the same rate is 100 times the flips on 100 times the bits.
+    `expected_flips` a trial belong beside every rate: the same rate is 100 times the flips on 100 times the bits. Those
+    that `safe_exponents` leaves out (see `Population`) are no bits of it.
     """
 
     name: ClassVar[str] = "ber"
 
     ber: float = 1e-5
     bits: tuple[int, ...] | None = None
+    safe_exponents: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,7 @@ class Layers(Sampler):
     flips: int = 1
     bits: tuple[int, ...] | None = None
     repeats: bool = False
+    safe_exponents: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,9 +52,11 @@ class Layers(Sampler):
         highest = {layer: max(m.scheme.stored_bits for m in memories) for layer, memories in by_layer.items()}
         bits = self.bits
         if bits is None:
-            return tuple(Population(tuple(memories)) for memories in by_layer.values())
+            return tuple(Population(tuple(each), None, self.safe_exponents) for each in by_layer.values())
         kept = {layer: tuple(bit for bit in bits if bit < highest[layer]) for layer in by_layer}
-        return tuple(Population(tuple(by_layer[layer]), some) for layer, some in kept.items() if some)
+        return tuple(
+            Population(tuple(by_layer[layer]), some, self.safe_exponents) for layer, some in kept.items() if some
+        )
 
     def _hit(self, number: int) -> Trial:
         source = self._stream(number)

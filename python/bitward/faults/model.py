@@ -72,11 +72,14 @@ class Sampler(FaultModel):
     @cached_property
     def population(self) -> Population:
         """The bits that are drawn from."""
-        return Population(self.manifest.select(self.memories), getattr(self, "bits", None))
+        bits, is_safe = getattr(self, "bits", None), getattr(self, "safe_exponents", False)
+        return Population(self.manifest.select(self.memories), bits, is_safe)
 
     def to_dict(self) -> dict[str, Any]:
-        """What makes the model, as JSON values."""
+        """What makes the model, as JSON values; "safe_exponents" is there where it is so."""
         parameters = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "manifest"}
+        if not parameters.get("safe_exponents", True):
+            del parameters["safe_exponents"]
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
         return {"model": self.name, **plain}
 

@@ -14,6 +14,7 @@ from bitward.errors import FormatError
 from bitward.faults.fault import Fault
 from bitward.faults.faults import Faults, Indices
 from bitward.manifest import Manifest, Memory, Stratum
+from bitward.schemes import CHECK
 
 FEW = 64  # faults of a trial that are quicker handled one by one
 
@@ -47,11 +48,13 @@ def every_fault(manifest: Manifest, memory: str, stored_bits: Iterable[int] | No
 class Population:
     """The live bits of `memories`, in those `bits` of the stored word alone if given.
 
-    They are numbered memory by memory, then by stored bit, then row by row.
+    With `safe_exponents` the most significant bit of floating-point words' exponents is none of them, in no copy: the
+    assumption of the weight-scaling paper. They are numbered memory by memory, then by stored bit, then row by row.
     """
 
     memories: tuple[Memory, ...]
     bits: tuple[int, ...] | None = None
+    safe_exponents: bool = False
 
     def __post_init__(self) -> None:
         check_bits(self.bits, self.memories)
@@ -62,7 +65,13 @@ class Population:
     @cached_property
     def _strata(self) -> tuple[tuple[Memory, Stratum], ...]:
         found = ((memory, stratum) for memory in self.memories for stratum in memory.strata)
-        return tuple(pair for pair in found if self.bits is None or pair[1].stored_bit in self.bits)
+        return tuple(pair for pair in found if self._is_hit(*pair))
+
+    def _is_hit(self, memory: Memory, stratum: Stratum) -> bool:
+        if self.bits is not None and stratum.stored_bit not in self.bits:
+            return False
+        copy, bit = memory.scheme.origin(stratum.stored_bit)
+        return not (self.safe_exponents and copy != CHECK and bit == memory.format.exponent_msb)
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:

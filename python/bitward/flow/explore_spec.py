@@ -8,6 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from bitward.explore.design import FormatName
+from bitward.explore.scale import By
+
 ExploredScheme = Literal["plain", "msb", "tmr", "secded"]
 
 
@@ -17,6 +20,9 @@ class Explore(BaseModel):
     In a flow of a float network `bits` are the weights' widths. In one of a quantized network the widths are those that
     its family has, `bits` leaves some of them out, and `models` says where a member's QONNX file is (a path from the
     flow's own folder; without it beside the flow's `model`, and else it is trained).
+
+    `formats` and `scaling` are axes of float networks: every format with every scaling that it takes, without them the
+    flow's own. Integers take none, as their scale is weight scaling already, and formats of one width have that one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,8 +30,11 @@ class Explore(BaseModel):
     bits: tuple[int, int] = Field((3, 8), description="least and most bits of a weight")
     schemes: tuple[ExploredScheme, ...] = Field(("plain", "msb"), min_length=1)
     voted: tuple[int, ...] = Field((1,), min_length=1, description="of msb: top bits that are stored three times")
+    formats: tuple[FormatName, ...] = Field((), description="of weights; without any, that of the section quantize")
+    scaling: tuple[By, ...] = Field((), description="of weights; without any, that of the section quantize")
     ber: float = Field(1e-4, gt=0, le=1, description="flips per stored bit")
     spread: Literal["bits", "layers"] = Field("bits", description="of these flips: uniform over bits, or layer first")
+    safe_exponents: bool = Field(False, description="no flip of the most significant bit of exponents")
     accuracy_floor: float = Field(ge=0, le=1, description="least accuracy without faults, 0 to 1")
     vulnerability_ceiling: float = Field(gt=0, le=1, description="most accuracy lost under faults, 0 to 1")
     mode: Literal["binary", "exhaustive"] = "binary"

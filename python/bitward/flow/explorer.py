@@ -15,7 +15,7 @@ from rich.console import Console
 from bitward.campaign.progress import showing
 from bitward.errors import ConfigError
 from bitward.explore.buildable import buildable
-from bitward.explore.design import BASELINE_BITS, Design
+from bitward.explore.design import BASELINE_BITS, Design, Point
 from bitward.explore.evaluate import Bench, Rate, Rules
 from bitward.explore.ledger import Ledger
 from bitward.explore.search import Evaluation, Limits, Search, by_layer, pareto, search, ways
@@ -59,7 +59,7 @@ class Explorer:
     @property
     def rate(self) -> Rate:
         """What each point is attacked with."""
-        return Rate(self.section.ber, self.section.spread)
+        return Rate(self.section.ber, self.section.spread, self.section.safe_exponents)
 
     @property
     def trials(self) -> Path:
@@ -85,8 +85,15 @@ class Explorer:
             name, bench.accuracy, found, bits.parameters, bits.stored_bits, memory, is_buildable, reason
         )  # fmt: skip
 
-    def searched(self, widths: Sequence[int], each: Callable[[Any], Evaluation]) -> tuple[Search, dict[str, Any]]:
-        """The search, and how many points it took: in its own mode, by halves, and of the whole space."""
+    @property
+    def ways(self) -> list[Callable[[int], Point]]:
+        """How words are stored, as the section has it."""
+        return ways(self.section.schemes, self.section.voted)
+
+    def searched(
+        self, widths: Sequence[int], kinds: Sequence[Callable[[int], Any]], each: Callable[[Any], Evaluation]
+    ) -> tuple[Search, dict[str, Any]]:
+        """The search of the kinds, and how many points it took: in its own mode, by halves, and of the whole space."""
         section, remembered = self.section, dict[Any, Evaluation]()
 
         def known(point: Any) -> Evaluation:
@@ -95,7 +102,6 @@ class Explorer:
                 self._tell(remembered[point])
             return remembered[point]
 
-        kinds = ways(section.schemes, section.voted)
         done = search(section.mode, widths, kinds, known, self.limits)
         count: dict[str, Any] = {
             "mode": section.mode, "evaluated": done.count, "attacked": done.attacked,
@@ -135,8 +141,10 @@ def row(found: Evaluation, design: Any, front: set[Any], answer: Any, limits: Li
     """A line of the table, as JSON values."""
     lost = found.vulnerability
     protected = design.point if isinstance(design, Design) else design
+    own = {"format": design.format, "scaling": design.scale.by} if isinstance(design, Design) else {}
     return {
         "name": found.name,
+        **own,
         "accuracy": found.accuracy,
         "drop": None if lost is None else asdict(lost.drop),
         "flips": None if lost is None else list(lost.flips),
@@ -184,9 +192,14 @@ def count_text(count: Mapping[str, Any]) -> str:
     return text
 
 
-def finish(explorer: Explorer, flow: Any, dataset: str, found: Mapping[Any, Evaluation], answer: Any,
-           count: dict[str, Any], chosen: dict[str, Any] | None) -> dict[str, Any]:  # fmt: skip
-    """search.json, report.html and, where there is an answer, recommended.yaml are in the folder; the search."""
+def finish(
+    explorer: Explorer, flow: Any, dataset: str, found: Mapping[Any, Evaluation], answer: Any, count: dict[str, Any],
+    chosen: dict[str, Any] | None, said: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """search.json, report.html and, where there is an answer, recommended.yaml are in the folder; the search.
+
+    `said` stands on the page beside what is true of every search.
+    """
     from bitward.report.software import render_search
 
     limits, front = explorer.limits, pareto(found)
@@ -196,7 +209,7 @@ def finish(explorer: Explorer, flow: Any, dataset: str, found: Mapping[Any, Eval
         "kind": "search", "flow": flow.name, "network": flow.network, "dataset": dataset,
         "search": explorer.section.model_dump(mode="json"), "evaluations": count, "evaluations_text": count_text(count),
         "recommended": None if answer is None else found[answer].name, "reason": why,
-        "points": sorted(rows, key=lambda each: -each["stored_bits"]), "said": list(SAID),
+        "points": sorted(rows, key=lambda each: -each["stored_bits"]), "said": [*SAID, *said],
         "settings": flow.model_dump(mode="json"), "versions": versions(), "git": git_hash(), "device": explorer.device,
     }  # fmt: skip
     target = explorer.folder / "recommended.yaml"

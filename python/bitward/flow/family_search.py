@@ -19,6 +19,11 @@ from bitward.flow.spec import Flow
 from bitward.networks import Network
 from bitward.tools import output_directory
 
+SCALED = (
+    "A quantized network's weights are integers whose scale comes from the range of the weights, as max|W| / 127 does: "
+    "that is weight scaling already, and its axis has one value here."
+)
+
 
 def explore_family(flow: Flow, runs: Path, console: Console, data: Path | None) -> dict[str, Any]:
     """Members of the family of the flow's network x how their weights are stored, from their QONNX files."""
@@ -28,6 +33,12 @@ def explore_family(flow: Flow, runs: Path, console: Console, data: Path | None) 
         raise ConfigError(
             f"explore must have the schemes plain, msb and tmr and no per_layer for a quantized network, got {what}: "
             "a row's code goes with the folding, and widths with the training"
+        )
+    if section.formats or section.safe_exponents or set(section.scaling) - {"none"}:
+        what = "formats" if section.formats else "safe_exponents" if section.safe_exponents else section.scaling[-1]
+        raise ConfigError(
+            "explore must have no formats, no safe_exponents and the scaling none for a quantized network, got "
+            f"{what}: its weights are integers, whose scale is weight scaling already"
         )
     folder = output_directory(runs / flow.name / "explore")
     explorer = Explorer(folder, console, section, "cpu", has_quantized_activations=True)
@@ -41,10 +52,12 @@ def explore_family(flow: Flow, runs: Path, console: Console, data: Path | None) 
     source = load_dataset(flow.dataset or known[max(known)].dataset, data)
     files = {bits: _file(flow, network, folder, data) for bits, network in chosen.items()}
     made = {bits: Member(network, files[bits]) for bits, network in chosen.items()}
-    done, count = explorer.searched(list(made), lambda point: _evaluated(explorer, made[point.bits], point, source))
+    done, count = explorer.searched(
+        list(made), explorer.ways, lambda point: _evaluated(explorer, made[point.bits], point, source)
+    )
     answer = done.answer
     told = None if answer is None else _flow_of(flow, made[answer.bits], answer)
-    summary = finish(explorer, flow, source.name, done.evaluations, answer, count, told)
+    summary = finish(explorer, flow, source.name, done.evaluations, answer, count, told, (SCALED,))
     if answer is not None:
         console.print(f"to build it: {build_line(flow, made[answer.bits], answer, folder)}", soft_wrap=True)
     return summary

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,12 +21,14 @@ from rich.progress import Progress
 from bitward.campaign.progress import showing
 from bitward.classic import find_classic
 from bitward.datasets import Dataset, load_dataset, normalised
-from bitward.errors import ConfigError, nearest
+from bitward.errors import ConfigError
 from bitward.explore.design import BASELINE_BITS
 from bitward.explore.evaluate import ACCURACIES, Bench, Vulnerability
+from bitward.explore.scale import scaled_subject
 from bitward.explore.subject import Subject, Trained, state_sha256
 from bitward.flow.cache import locked
 from bitward.flow.software_spec import SoftwareFlow
+from bitward.flow.steps import check_stage, device_of, timed
 from bitward.hardware.build import versions
 from bitward.metrics import p_drop, rap
 from bitward.statistics import student
@@ -52,6 +52,11 @@ SAID = (
     "RAP has 1 for the time: weights are voted once, when they are loaded, and an inference takes as long as before.",
 )
 
+SAFE = (
+    "No fault hits the most significant bit of a floating-point word's exponent, in no copy of it: an assumption of "
+    "the weight-scaling paper, which something else must make true. Rates are per bit that can be hit."
+)
+
 
 @dataclass(frozen=True)
 class SoftwareRun:
@@ -67,11 +72,7 @@ class SoftwareRun:
     @property
     def device(self) -> str:
         """Where the network runs: cuda where torch has it, unless the flow says otherwise."""
-        import torch
-
-        if self.flow.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.flow.device
+        return device_of(self.flow.device)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -107,6 +108,7 @@ class SoftwareRun:
     def bench(self, subject: Subject, seed: int) -> Bench:
         """The seed's network, stored as the flow says."""
         design = self.flow.design
+        subject = scaled_subject(subject, design.scale, design.real)
         return Bench(subject, design, design.to_dict(), self.campaigns(seed), self.flow.rules(self.device))
 
 
@@ -126,25 +128,25 @@ def run_software(
     `force` makes what that stage and those after it keep anew; trained seeds, which flows share, are never thrown away.
     ConfigError for a stage that is not there, a folder that another process uses, and what the flow asks in vain.
     """
-    _check_stage("to", to, STAGE_NAMES)
-    _check_stage("force", force, STAGE_NAMES[1:])
+    check_stage(KIND, "to", to, STAGE_NAMES)
+    check_stage(KIND, "force", force, STAGE_NAMES[1:])
     run = replace(open_software(flow, runs, console, data), images=images)
     with locked(run.folder):
         _forget(run, force)
         last = STAGE_NAMES.index(to or "report")
         summary: dict[str, Any] = {}
-        subjects = _timed(run, "train", run.subjects)
+        subjects = timed(run.console, "train", run.subjects)
         if last >= 1:
             benches = {seed: run.bench(subject, seed) for seed, subject in subjects.items()}
-            summary = _timed(run, "quantize", lambda: _quantized(run, benches))
+            summary = timed(run.console, "quantize", lambda: _quantized(run, benches))
         if last >= 2:
-            summary["vulnerability"] = _timed(run, "attack", lambda: _attacked(run, benches))
+            summary["vulnerability"] = timed(run.console, "attack", lambda: _attacked(run, benches))
         if summary:
             atomic_write(run.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         if last >= 3:
             from bitward.report import write_report
 
-            _timed(run, "report", lambda: write_report(run.folder))
+            timed(run.console, "report", lambda: write_report(run.folder))
     return run.folder, summary
 
 
@@ -158,13 +160,6 @@ def open_software(flow: SoftwareFlow, runs: Path, console: Console, data: Path |
     return SoftwareRun(flow, output_directory(runs / flow.name), runs, console, data)
 
 
-def _check_stage(where: str, name: str | None, known: tuple[str, ...]) -> None:
-    if name is not None and name not in known:
-        raise ConfigError(
-            f"--{where} must be one of {', '.join(known)} in a software-only flow, got {name!r}; {nearest(name, known)}"
-        )
-
-
 def _forget(run: SoftwareRun, force: str | None) -> None:
     folder = run.folder / "campaigns"
     if force == "quantize":
@@ -172,13 +167,6 @@ def _forget(run: SoftwareRun, force: str | None) -> None:
             path.unlink()
     if force in ("quantize", "attack"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _timed(run: SoftwareRun, name: str, work: Callable[[], Any]) -> Any:
-    started = time.monotonic()
-    found = work()
-    run.console.print(f"{name:<10} {time.monotonic() - started:6.1f} s")
-    return found
 
 
 def _quantized(run: SoftwareRun, benches: dict[int, Bench]) -> dict[str, Any]:
@@ -200,11 +188,13 @@ def _quantized(run: SoftwareRun, benches: dict[int, Bench]) -> dict[str, Any]:
             "stored_bits": bits.stored_bits,
             "of_8_bit": bits.stored_bits / (BASELINE_BITS * bits.parameters),
         },
+        "exponents_at_risk": next(iter(benches.values())).exponents_at_risk,
+        "apart": next(iter(benches.values())).apart,
         "float_accuracy": {seed: result.accuracy for seed, result in results.items()},
         "accuracy": accuracies,
         "accuracy_mean": float(np.mean(list(accuracies.values()))),
         "test_images": len(next(iter(benches.values())).subject.images),
-        "said": list(SAID),
+        "said": list(SAID) + ([SAFE] if flow.inject.safe_exponents else []),
         "versions": versions(),
         "git": git_hash(),
         "device": run.device,

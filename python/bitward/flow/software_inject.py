@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console
 from bitward.campaign import Campaign, run_campaign
 from bitward.campaign.progress import showing
 from bitward.errors import ConfigError
+from bitward.faults import Ber, FaultModel, Layers
 from bitward.flow.attack import Again, holds_its_memories, once_more, open_store, recorded_trial
 from bitward.flow.cache import locked
 from bitward.flow.rules import model_of, rules_of
@@ -49,7 +50,7 @@ def inject_software(
         subject = run.subjects()[seed]
         bench = run.bench(subject, seed)
         images, labels = subject.some(settings.images)
-        model = model_of(settings, bench.manifest)
+        model = _assuming(flow, model_of(settings, bench.manifest))
         rules = rules_of(settings, model, where.scheduler)
         campaign = Campaign(
             "torch", bench.manifest, bench.images(), model, images, labels,
@@ -64,6 +65,18 @@ def inject_software(
                 campaign, factory, store, workers=where.workers, scheduler=rules.scheduler, progress=progress
             )
     return folder, found_in(folder, ended)
+
+
+def _assuming(flow: SoftwareFlow, model: FaultModel) -> FaultModel:
+    """The model, with exponents safe where the flow has them so; ConfigError where the model knows no such thing."""
+    if not flow.inject.safe_exponents:
+        return model
+    if not isinstance(model, (Ber, Layers)):
+        raise ConfigError(
+            f"--model must be ber or layers for a flow whose inject.safe_exponents is true, got {model.name}: leave it "
+            "out of the flow for other models"
+        )
+    return replace(model, safe_exponents=True)
 
 
 def replay_software(flow: SoftwareFlow, where: Where, console: Console, directory: Path, number: int) -> Again:

@@ -9,10 +9,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bitward.errors import ConfigError
-from bitward.explore.design import Design, FormatName, Per, Point, SchemeName
+from bitward.explore.design import Design, FormatName, Per, Point, SchemeName, default_bits
 from bitward.explore.evaluate import Rate, Rules, Spread
+from bitward.explore.scale import By, Divide, Scale
 from bitward.flow.explore_spec import Explore
 from bitward.flow.spec import folder_name, read_yaml, validated
+from bitward.formats import Beyond
 
 
 class _Section(BaseModel):
@@ -25,17 +27,38 @@ class Seeds(_Section):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
 
 
-class Quantize(_Section):
-    """How weights (and `biases`) become integers, without retraining: `affine` is FORTUNE's equations 1 to 5.
+class Scaling(_Section):
+    """What weights are multiplied by before they are stored, in formats that are no integers; read, they are divided.
 
-    `per` tensor is what these say, `per` channel what the paper's released code does.
+    `by` layer is t / max|W|, the weight-scaling paper's; `t` is the format's own where none is given.
+    """
+
+    by: By = "layer"
+    t: float | None = None
+    divide: Divide = Field("weights", description="each weight as it is read, or the network's logits, once")
+
+
+class Quantize(_Section):
+    """How weights (and `biases`) are stored, without retraining: `affine` is FORTUNE's equations 1 to 5.
+
+    `per` tensor is what these say, `per` channel what the paper's released code does. Formats that are no integers take
+    `scale` instead, and `beyond` says what becomes of weights that are 2 or more as they are stored (of fixed-point
+    ones, that are out of range).
     """
 
     format: FormatName = "affine"
-    bits: int = 8
+    bits: int | None = Field(None, description="of a weight; without it the format's own, or 8")
     per: Per = "tensor"
     biases: bool = False
     layers: dict[str, int] = Field(default_factory=dict, description="bits of these layers, where they have others")
+    scale: Scaling | None = None
+    beyond: Beyond = "keep"
+
+    def design(self, point: Point) -> Design:
+        """How parameters are stored whose words are such."""
+        layers = tuple((layer, point.with_bits(width)) for layer, width in sorted(self.layers.items()))
+        scale = Scale() if self.scale is None else Scale(self.scale.by, self.scale.t, self.scale.divide)
+        return Design(point, self.format, self.per, self.biases, layers, scale, self.beyond)
 
 
 class Protect(_Section):
@@ -46,13 +69,17 @@ class Protect(_Section):
 
 
 class Rates(_Section):
-    """Which bit error rates are tried: each of `bers` in each `spread`, on `trials` fault sets x `images` images."""
+    """Which bit error rates are tried: each of `bers` in each `spread`, on `trials` fault sets x `images` images.
+
+    With `safe_exponents` no fault hits the most significant bit of a floating-point word's exponent.
+    """
 
     bers: tuple[float, ...] = Field((1e-5, 3e-5, 1e-4, 3e-4), min_length=1)
     spread: tuple[Spread, ...] = Field(("bits", "layers"), min_length=1)
     trials: int = Field(100, ge=2)
     images: int = Field(256, ge=1)
     seed: int = Field(1, ge=0)
+    safe_exponents: bool = False
 
     @field_validator("bers")
     @classmethod
@@ -86,11 +113,8 @@ class SoftwareFlow(_Section):
     @property
     def design(self) -> Design:
         """How parameters are stored."""
-        section = self.quantize
-        bits = 32 if section.format == "float32" else section.bits
-        point = Point(bits, self.harden.scheme, self.harden.voted)
-        layers = tuple((layer, point.with_bits(width)) for layer, width in sorted(section.layers.items()))
-        return Design(point, section.format, section.per, section.biases, layers)
+        bits = default_bits(self.quantize.format) if self.quantize.bits is None else self.quantize.bits
+        return self.quantize.design(Point(bits, self.harden.scheme, self.harden.voted))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -100,7 +124,8 @@ class SoftwareFlow(_Section):
     @property
     def rates(self) -> tuple[Rate, ...]:
         """Every rate in every spread."""
-        return tuple(Rate(ber, spread) for spread in self.inject.spread for ber in self.inject.bers)
+        is_safe = self.inject.safe_exponents
+        return tuple(Rate(ber, spread, is_safe) for spread in self.inject.spread for ber in self.inject.bers)
 
     def rules(self, device: str) -> Rules:
         """How vulnerabilities are measured."""

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from bitward.errors import ConfigError
-from bitward.formats import Fixed, Float16, Float32, Format
+from bitward.formats import (
+    Q2_5,
+    Q2_5_AS_WRITTEN,
+    BFloat16,
+    Fixed,
+    Float16,
+    Float32,
+    Format,
+    ShortBFloat16,
+    ShortFloat16,
+    ShortFloat32,
+)
 from bitward.memory import Role
 from bitward.schemes import Plain, Scheme
 
@@ -25,20 +36,24 @@ if TYPE_CHECKING:
 
     from bitward.engine.pytorch import Choose, Storage
 
-Q2_5 = Fixed(8, 6)
-"""The paper's "Q2.5" by its range, -2 to 1.984375: two integer bits, the sign among them, and six of a fraction."""
-Q2_5_AS_WRITTEN = Fixed(8, 5)
-"""The same by its words, "1-bit sign, 2-bit integer, and 5-bit fraction": -4 to 3.96875."""
+__all__ = ["Q2_5", "Q2_5_AS_WRITTEN", "WeightScaling", "largest_scaled"]
 
 
 def largest_scaled(form: Format) -> float:
     """The paper's t for a format: 1.9999 for floating point, 1.97 for Q2.5; for others 0.99 of their largest value.
 
-    >>> largest_scaled(Float16()), largest_scaled(Q2_5)
-    (1.9999, 1.97)
+    In half precision 1.9999 is rounded to 2, so that the largest weight of every layer has an exponent whose upsets are
+    huge; 1.999 is the largest t without. bfloat16, which the paper has not, and short formats are given such a one.
+
+    >>> largest_scaled(Float16()), largest_scaled(Q2_5), largest_scaled(BFloat16())
+    (1.9999, 1.97, 1.99)
     """
     if isinstance(form, (Float32, Float16)):
         return 1.9999
+    if isinstance(form, (BFloat16, ShortBFloat16)):
+        return 1.99
+    if isinstance(form, (ShortFloat32, ShortFloat16)):
+        return 1.999
     if form == Q2_5:
         return 1.97
     if isinstance(form, Fixed):
@@ -84,9 +99,11 @@ class WeightScaling:
     def choose(
         self, form: Format, scheme: Callable[[int], Scheme] = Plain, roles: Sequence[Role] = ("weight",)
     ) -> Choose:
-        """Parameters of those roles so scaled, each tensor by itself; the others are no memories."""
+        """Parameters of those roles so scaled, each tensor by itself, biases by tensor; the others are no memories."""
+        whole = replace(self, per_channel=False)
 
         def chosen(name: str, role: Role, tensor: torch.Tensor) -> Storage | None:
-            return self.storage(tensor.detach().cpu().numpy(), form, scheme) if role in roles else None
+            scaling = self if role == "weight" else whole
+            return scaling.storage(tensor.detach().cpu().numpy(), form, scheme) if role in roles else None
 
         return chosen

@@ -278,16 +278,16 @@ class TorchEngine:
         with self._hit(faults):
             for name in dict.fromkeys(fault.memory for fault in faults):
                 stored = self._stored[name]
-                role, steps = stored.memory.role, self.program.index_of(stored.memory.layer)
+                role, steps = stored.role, self.program.index_of(stored.memory.layer)
                 for index, golden, value in zip(*stored.changes(), strict=True):
                     found += [(step, Hit(role, int(index), float(golden), float(value))) for step in steps]
         return found
 
     def _single(self, trials: Sequence[Trial]) -> dict[int, list[tuple[int, Hit]]]:
-        """As `_hits`, by trial, of all trials of one fault at once."""
+        """As `_hits`, by trial, of all trials of one fault at once; a list's fault may change two parameters."""
         numbers: dict[str, list[int]] = {}
         for number, faults in enumerate(trials):
-            if len(faults) == 1:
+            if len(faults) == 1 and self.stored(faults[0].memory).memory.role != "outlier":
                 numbers.setdefault(faults[0].memory, []).append(number)
         found: dict[int, list[tuple[int, Hit]]] = {}
         for name, members in numbers.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from torch import nn
 
 from bitward.errors import ConfigError, ManifestError
 from bitward.faults import Fault, Faults
-from bitward.formats import Float32, Format, Int, UInt
+from bitward.formats import Beyond, Float32, Format, Int, UInt
 from bitward.manifest import Manifest, Memory
 from bitward.memory import Role
 from bitward.schemes import Plain, Scheme
@@ -33,12 +34,18 @@ NORM_ROLES: dict[str, Role] = {"weight": "gamma", "bias": "beta", "running_mean"
 class Storage:
     """How a tensor is stored: words of `format`, under `scheme`; a word's value is what the format says of it, times
     `scale`, plus `offset` (both broadcast over the tensor).
+
+    What the format would say beyond its `bounds` is stored as it has it ("keep": integers and fixed point saturate), as
+    the nearest bound ("clamp"), or so with the value itself in a list beside it ("apart": `outliers.OutlierList`;
+    "apart_tmr": the list under full TMR, whatever `list_scheme` is).
     """
 
     format: Format
     scheme: Scheme
     scale: npt.NDArray[np.float64] | None = None
     offset: npt.NDArray[np.float64] | None = None
+    beyond: Beyond = "keep"
+    list_scheme: Callable[[int], Scheme] = Plain  # of the words of such a list, made for their bits
 
 
 Choose = Callable[[str, Role, torch.Tensor], "Storage | None"]
@@ -106,12 +113,36 @@ class StoredTensor:
         """The tensor holds the nearest values that the storage has."""
         self.memory, self.tensor = memory, tensor
         self._flat = tensor.detach().view(-1)
+        self._dtype: Any = np.float64 if tensor.dtype is torch.float64 else np.float32  # places of outliers are long
         self._scale, self._offset = (_spread(each, memory.shape) for each in (storage.scale, storage.offset))
+        self._bounds = None if storage.beyond == "keep" else memory.format.bounds
         self._bits: dict[int, npt.NDArray[np.uint8]] = {}  # stored bits of the words that were written, by word
         self._golden: dict[int, float] = {}  # of the same words: what the tensor held
-        if not isinstance(memory.format, Float32):
-            every = np.arange(memory.parameters)
-            self._flat.copy_(torch.from_numpy(self._values(self._plain(self._of(every), every), every)))
+        self._is_single = isinstance(memory.format, Float32)
+        beyond = self._beyond()
+        self.apart = beyond if storage.beyond in ("apart", "apart_tmr") else beyond[:0]
+        read = self._rounded(beyond)
+        if len(read):
+            values = self._values(self._plain(self._of(read), read), read)
+            self._flat[torch.from_numpy(read)] = torch.from_numpy(values).to(self._flat.device)
+
+    def _beyond(self) -> Indices:
+        """The words whose value is beyond the format's bounds, where these count."""
+        if self._bounds is None:
+            return np.zeros(0, np.int64)
+        every = np.arange(self.memory.parameters)
+        said = self._said(self._of(every), every)
+        return np.flatnonzero((said < self._bounds[0]) | (said > self._bounds[1]))
+
+    def _rounded(self, beyond: Indices) -> Indices:
+        """The words whose value the tensor gets from them; in single precision it stays as it is where it can be."""
+        every = beyond if self._is_single else np.arange(self.memory.parameters)
+        return np.setdiff1d(every, self.apart) if len(self.apart) else every
+
+    @property
+    def role(self) -> Role:
+        """Of the parameters that faults in the memory change."""
+        return self.memory.role
 
     @property
     def faulty(self) -> Indices:
@@ -152,7 +183,7 @@ class StoredTensor:
         is_one = np.array([kind == "stuck1" for kind in kinds])
         stored[rows, bits] = np.where([kind == "flip" for kind in kinds], 1 - held, is_one)
         golden = self._flat[torch.from_numpy(words)].cpu().numpy()
-        return golden, self._values(self._read(stored), words)
+        return golden, self._found(stored, words)
 
     def changes(self) -> tuple[Indices, Values, Values]:
         """(flat indices, golden values, values now) of the entries whose value is not golden."""
@@ -190,14 +221,25 @@ class StoredTensor:
             values[place] = self._golden[int(words[place])]
         return np.asarray(values)
 
-    def _plain(self, values: npt.NDArray[np.float64], words: Indices) -> Words:
+    def said(self) -> npt.NDArray[np.float64]:
+        """What the format says of every golden word: values before scale and offset."""
+        every = np.arange(self.memory.parameters)
+        return np.asarray(self.memory.format.decode(self._plain(self._of(every), every)), dtype=np.float64)
+
+    def _said(self, values: npt.NDArray[np.float64], words: Indices) -> npt.NDArray[np.float64]:
+        """What a format without bounds would say of such values."""
         values = values if self._offset is None else values - self._offset[words]
-        return self.memory.format.encode(values if self._scale is None else values / self._scale[words])
+        return values if self._scale is None else values / self._scale[words]
+
+    def _plain(self, values: npt.NDArray[np.float64], words: Indices) -> Words:
+        said = self._said(values, words)
+        return self.memory.format.encode(said if self._bounds is None else said.clip(*self._bounds))
 
     def _values(self, plain: Words, words: Indices) -> npt.NDArray[np.float32]:
         values = self.memory.format.decode(plain)
-        values = values if self._scale is None else values * self._scale[words]
-        return np.asarray(values if self._offset is None else values + self._offset[words], dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # upsets make infinities and NaN of floating-point words
+            values = values if self._scale is None else values * self._scale[words]
+            return np.asarray(values if self._offset is None else values + self._offset[words], dtype=self._dtype)
 
     def _stored(self, words: Indices) -> npt.NDArray[np.uint8]:
         """Golden stored bits, shape (words, width)."""
@@ -206,6 +248,19 @@ class StoredTensor:
     def _read(self, stored: npt.NDArray[np.uint8]) -> Words:
         """The plain words that are read from stored bits, shape (words, width)."""
         return self.memory.scheme.from_beats(stored).words[:, 0]
+
+    def _found(self, stored: npt.NDArray[np.uint8], words: Indices) -> Values:
+        """The values that are read from stored bits of the words; golden words have their golden values.
+
+        In single precision with a scale a tensor's values are those that were stored: storing and reading round.
+        """
+        plain = self._read(stored)
+        values = self._values(plain, words)
+        if self._is_single and self._scale is not None:
+            golden = self._of(words)
+            is_golden = plain == self._plain(golden, words)
+            values[is_golden] = golden[is_golden]
+        return values
 
     def _now(self, words: Indices) -> npt.NDArray[np.uint8]:
         stored = self._stored(words)
@@ -217,10 +272,9 @@ class StoredTensor:
     def _put(self, words: Indices, stored: npt.NDArray[np.uint8]) -> None:
         at = torch.from_numpy(words)
         fresh = [word for word in words.tolist() if word not in self._golden]
-        held = self._flat[torch.tensor(fresh, dtype=torch.int64)].cpu().numpy()
-        self._golden.update(zip(fresh, held.tolist(), strict=True))
+        self._golden.update(zip(fresh, self._of(np.array(fresh, dtype=np.int64)).tolist(), strict=True))
         self._bits.update(zip(words.tolist(), stored, strict=True))
-        values = self._values(self._read(stored), words)
+        values = self._found(stored, words)
         self._flat[at] = torch.from_numpy(values).to(self._flat.device)
 
 
@@ -247,6 +301,16 @@ def _role(name: str, tensor: torch.Tensor) -> Role | None:
     return "weight" if name == "weight" and tensor.ndim > 1 else None
 
 
+def stored_in(memory: Memory, tensor: torch.Tensor, storage: Storage) -> list[StoredTensor]:
+    """The memory of a tensor, and those of its list of outliers where it has some."""
+    if storage.beyond in ("keep", "clamp"):
+        return [StoredTensor(memory, tensor, storage)]
+    from bitward.engine.pytorch.outliers import CoveredTensor
+
+    covered = CoveredTensor(memory, tensor, storage)
+    return [covered, *covered.lists]
+
+
 def store(
     network: nn.Module, choose: Choose = as_float32, design: str = "network"
 ) -> tuple[Manifest, list[StoredTensor]]:
@@ -266,7 +330,7 @@ def store(
             raise ConfigError(
                 f"tensor {name} must be contiguous and of float32 to be a memory, got {tensor.dtype}: convert it"
             )
-        found.append(StoredTensor(memory, tensor, storage))
+        found += stored_in(memory, tensor, storage)
     if not found:
         raise ConfigError("a network must have a tensor that is a memory, got none: choose formats for its roles")
     return Manifest(design, 0, "none", 0.0, tuple(each.memory for each in found)), found
