@@ -31,7 +31,7 @@ from bitward.flow.software import run_software
 from bitward.flow.software_spec import load_software_flow
 from bitward.tools import resource
 
-OWN = {"cifar10-resnet18": "ResNet-18 x 0.25, CIFAR-10"}
+OWN = {"cifar10-resnet18": "ResNet-18 x 0.25, CIFAR-10", "cifar10-vgg11": "VGG-11-BN x 0.25, CIFAR-10"}
 ROWS = ("", "-t1", "-best", "-channel")  # as it is, t = 1, the best t, and by output channel, which is not the paper's
 OTHERS = {
     ("fp16", "-best"): "t = 1.9999, exponents safe, as the paper supposes",

@@ -23,6 +23,9 @@ FORMATS = {"fp32": ("FP32", 1e-3), "fp16": ("FP16", 1e-3), "q25": ("Q2.5", 1e-4)
 NETWORKS = ("alexnet", "resnet18", "resnet50", "densenet169")
 
 
+OWN = ("cifar10-resnet18", "cifar10-vgg11")
+
+
 @pytest.fixture(scope="module")
 def benchmark(repository):
     with imported(repository, "weight_scaling_tables") as module:
@@ -34,7 +37,7 @@ def test_there_is_a_flow_for_every_row_of_both_tables(repository, form):
     name, ber = FORMATS[form]
     best = 1.97 if form == "q25" else 1.9999
     said = {"": name, "-t1": f"{name} scaled by layer, t = 1", "-best": f"{name} scaled by layer, t = {best}"}
-    for network in (*NETWORKS, "cifar10-resnet18"):
+    for network in (*NETWORKS, *OWN):
         for row, design in said.items():
             flow = load_software_flow(repository / "flows" / "weight_scaling" / f"{network}-{form}{row}.yaml")
             assert str(flow.design) == design and find_classic(flow.network).name == flow.network
@@ -42,11 +45,9 @@ def test_there_is_a_flow_for_every_row_of_both_tables(repository, form):
             assert (rate.ber, rate.spread, rate.safe_exponents) == (ber, "bits", form != "q25")
             assert flow.inject.trials == 10 and (flow.dataset == "imagenet") == (flow.weights is not None)
     paths = {path.stem for path in (repository / "flows" / "weight_scaling").glob(f"*-{form}*.yaml")}
-    own = {f"cifar10-resnet18-{form}-channel"}
-    if form == "fp16":
-        own |= {f"cifar10-resnet18-fp16-{row}" for row in ("open", "voted", "short")}
-    own |= {"cifar10-resnet18-q25-apart"} if form == "q25" else set()
-    assert len(paths) == 3 * 5 + len(own) and own <= paths
+    rows = ["channel", *(("open", "voted", "short") if form == "fp16" else ("apart",) if form == "q25" else ())]
+    own = {f"{network}-{form}-{row}" for network in OWN for row in rows}
+    assert len(paths) == 3 * len((*NETWORKS, *OWN)) + len(own) and own <= paths
 
 
 def test_the_papers_mean_gains_are_those_of_its_table(benchmark):
