@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("networks", "classic", "datasets", "qonnx_ops"),
     ("train", "rewrites", "hardware"),
     ("targets",),
-    ("campaign", "explore"),
+    ("campaign", "explore", "sensitivity"),
     ("flow", "report", "doctor"),
     ("cli", "__main__"),
 )

@@ -396,6 +396,16 @@ def test_images_are_equal_only_where_every_output_is_the_integer_behind_the_floa
     assert equal_images(integers, expected + 0.006, post).tolist() == [False, False, False]
 
 
+def test_pixels_that_nobody_labelled_do_not_count_in_the_accuracy():
+    import numpy as np
+
+    scores = np.zeros((1, 3, 1, 4))
+    scores[0, [1, 2, 2, 1], 0, [0, 1, 2, 3]] = 1  # classes 1, 2, 2, 1
+    labels = np.array([[[1, 1, 2, 0]]])
+    assert stages_module._accuracy(scores, labels, ignore=0) == 2 / 3
+    assert stages_module._accuracy(scores, labels, ignore=None) == 1 / 2
+
+
 def test_the_summary_says_what_was_not_measured(tmp_path):
     from bitward.flow.summary import NOT_MEASURED, summarise
 

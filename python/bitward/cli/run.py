@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 
 
 @click.command()
-@click.argument("flow", type=click.Path(path_type=Path))
+@click.argument("flow", type=FlowFile())
 @click.option("--to", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage and what follows it, though nothing changed.")
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
@@ -22,15 +23,19 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Pat
     """Run the experiment of the YAML file FLOW; stages that nothing changed for are not run again.
 
     Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped. A flow of a
-    classic float network (vgg11_bn, resnet18 ...) is software-only: train, quantize, attack, report.
+    classic float network (vgg11_bn, resnet18 ...) is software-only: train, quantize, attack, report. One of a network
+    that labels pixels (hsi_unet3_relu ...) tells what upsets of its parameters do: train, analyse, report.
 
     Faults of another model are injected too where FLOW has, for example, inject: {model: ber, ber: 1.0e-5}. All options
     of bitward inject that say which faults, and when to stop, are keys there.
     """
     from bitward.flow import load_flow, run_flow
-    from bitward.flow.kinds import is_software
+    from bitward.flow.kinds import is_sensitivity, is_software
 
     console = session().console
+    if is_sensitivity(flow):
+        _run_sensitivity(flow, runs, to, force, data)
+        return
     if is_software(flow):
         _run_software(flow, runs, to, force, data)
         return
@@ -58,6 +63,26 @@ def _run_software(flow: Path, runs: Path, to: str | None, force: str | None, dat
         console.print(
             f"{summary['stored_as']}, software-only, {ber:g} over {spread} ({flips:,.1f} flips a trial): "
             f"{points(found['drop'])} points lost [{points(found['low'])}, {points(found['high'])}]",
+            soft_wrap=True,
+            markup=False,
+        )
+    click.echo(folder / "report.html" if to in (None, "report") else folder)
+
+
+def _run_sensitivity(flow: Path, runs: Path, to: str | None, force: str | None, data: Path | None) -> None:
+    """A flow of a network that labels pixels has run; what it found is told in a line a seed."""
+    from bitward.explore.text import with_interval
+    from bitward.flow.sensitivity import run_sensitivity
+    from bitward.flow.sensitivity_spec import load_sensitivity_flow
+    from bitward.statistics import Interval
+
+    console = session().console
+    folder, summary = run_sensitivity(load_sensitivity_flow(flow), runs, console, to, force, data)
+    for found in summary.get("seeds", []):
+        console.print(
+            f"{summary['stored_as']}, software-only, seed {found['seed']}: "
+            f"{with_interval(Interval(**found['mean']))} % of pixels change by one flip, "
+            f"mean over parameter sets and bits ({found['faults']:,} faults)",
             soft_wrap=True,
             markup=False,
         )

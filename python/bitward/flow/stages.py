@@ -168,13 +168,14 @@ def _verify(run: Run) -> Result:
         with run.console.status(f"  RTL, {side}, {len(images)} images, without and with stalls"):
             found = verify_build(run.build(side), images, expected, run.flow.verify.stall)
         equal &= np.array(found.pop("equal_mask"))
-        result[side] = {**found, "accuracy": _accuracy(expected, data.test_labels[: len(images)])}
+        result[side] = {**found, "accuracy": _accuracy(expected, data.test_labels[: len(images)], data.ignore)}
     result["equal"] = int(equal.sum())
     return result
 
 
-def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    return float(np.mean(outputs.argmax(axis=1) == labels))
+def _accuracy(outputs: NDArray[Any], labels: NDArray[Any], ignore: int | None) -> float:
+    right = outputs.argmax(axis=1) == labels
+    return float(np.mean(right if ignore is None else right[labels != ignore]))
 
 
 def campaign_parts(run: Run, side: Side) -> tuple[Manifest, dict[str, NDArray[np.uint32]]]:

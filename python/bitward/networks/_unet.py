@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""U-Nets of two levels for 32x32 grey scenes, with any activation function whose values are at least 0."""
+"""U-Nets of any depth and width, with any activation function whose values are at least 0."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,9 +12,6 @@ from torch import nn
 from bitward.networks import Network
 from bitward.networks._blocks import PixelScale
 from bitward.networks._quantizers import FLOAT, Widths, activation, conv, quantized, up_conv
-
-CHANNELS = (8, 16, 32)
-CLASSES = 11
 
 
 class Stage(nn.Sequential):
@@ -37,56 +35,108 @@ class Up(nn.Sequential):
         self.add_module("bn", nn.BatchNorm2d(outputs))
 
 
-class UNet(nn.Module):
-    """Two levels down, two up; both operands of a concatenation pass one activation quantizer: they have one scale."""
+@dataclass(frozen=True)
+class Shape:
+    """How large a U-Net is: filters by level, the bottom's last; bands of its images; classes.
 
-    def __init__(self, widths: Widths | None, function: type[nn.Module]) -> None:
+    Pixels of `pixel_bits` feed the first layer: 8-bit ones as they are for None.
+    """
+
+    channels: tuple[int, ...]
+    bands: int
+    classes: int
+    pixel_bits: int | None = None
+
+    @property
+    def levels(self) -> int:
+        """How often height and width are halved."""
+        return len(self.channels) - 1
+
+
+class UNet(nn.Module):
+    """enc1 down to deep, up to dec1, and head; both operands of a concatenation pass one activation quantizer.
+
+    So they have one scale.
+    """
+
+    def __init__(self, widths: Widths | None, function: type[nn.Module], shape: Shape) -> None:
         super().__init__()
-        top, middle, deep = CHANNELS
-        stage = partial(Stage, widths, function)
-        self.scale, self.quant = PixelScale(), quantized(widths)
-        self.enc1, self.skip1 = stage(1, top), activation(widths, function)
-        self.enc2, self.skip2 = stage(top, middle), activation(widths, function)
+        self.levels = shape.levels
+        stage, act = partial(Stage, widths, function), partial(activation, widths, function)
+        self.scale = PixelScale()
+        self.quant = nn.Identity() if shape.pixel_bits is None else quantized(widths, shape.pixel_bits)
+        inputs = shape.bands
+        for level, outputs in enumerate(shape.channels[:-1], 1):
+            self.add_module(f"enc{level}", stage(inputs, outputs))
+            self.add_module(f"skip{level}", act())
+            inputs = outputs
         self.pool = nn.MaxPool2d(2)
-        self.deep, self.deep_act = stage(middle, deep), activation(widths, function)
-        self.up2, self.dec2, self.dec2_act = (
-            Up(widths, deep, middle),
-            stage(2 * middle, middle),
-            activation(widths, function),
-        )
-        self.up1, self.dec1, self.dec1_act = Up(widths, middle, top), stage(2 * top, top), activation(widths, function)
-        self.head = conv(widths, top, CLASSES, size=1)
+        self.deep, self.deep_act = stage(inputs, shape.channels[-1]), act()
+        inputs = shape.channels[-1]
+        for level in range(self.levels, 0, -1):
+            outputs = shape.channels[level - 1]
+            self.add_module(f"up{level}", Up(widths, inputs, outputs))
+            self.add_module(f"dec{level}", stage(2 * outputs, outputs))
+            self.add_module(f"dec{level}_act", act())
+            inputs = outputs
+        self.head = conv(widths, inputs, shape.classes, size=1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 1, 32, 32) pixels 0..255 to (n, 11, 32, 32) scores of the classes of every pixel."""
-        skip1 = self.skip1(self.enc1(self.quant(self.scale(pixels))))
-        skip2 = self.skip2(self.enc2(self.pool(skip1)))
-        x = self.deep_act(self.deep(self.pool(skip2)))
-        x = self.dec2_act(self.dec2(torch.cat([self.skip2(self.up2(x)), skip2], dim=1)))
-        x = self.dec1_act(self.dec1(torch.cat([self.skip1(self.up1(x)), skip1], dim=1)))
+        """(n, bands, height, width) pixels 0..255 to (n, classes, height, width) scores; sides halve `levels` times."""
+        part, skips = self.get_submodule, []
+        x = self.quant(self.scale(pixels))
+        for level in range(1, self.levels + 1):
+            skips.append(part(f"skip{level}")(part(f"enc{level}")(x)))
+            x = self.pool(skips[-1])
+        x = self.deep_act(self.deep(x))
+        for level in range(self.levels, 0, -1):
+            both = torch.cat([part(f"skip{level}")(part(f"up{level}")(x)), skips[level - 1]], dim=1)
+            x = part(f"dec{level}_act")(part(f"dec{level}")(both))
         scores: torch.Tensor = self.head(x)
         return scores
 
 
-def unet(name: str, function: type[nn.Module]) -> Network:
-    """The U-Net with that activation function; weights and activations have 4 bits.
+WIDTHS = Widths(4, 4)
+SCENES = Shape(channels=(8, 16, 32), bands=1, classes=11, pixel_bits=4)
+ROADS = Shape(channels=(8, 16, 32, 64), bands=25, classes=6)
 
-    All start from one float network with ReLU: from random weights, those with a sigmoid stay at "all is background"
-    for long, as gradients fade in so deep a stack of them.
+
+def unet(name: str, function: type[nn.Module]) -> Network:
+    """The U-Net for digit scenes with that activation function; weights and activations have 4 bits."""
+    return _member(name, function, SCENES, "digit_scenes", (32, 32), "32x32 grey scenes", "digit_scenes", "unet")
+
+
+def roads_unet(name: str, function: type[nn.Module]) -> Network:
+    """The U-Net for hyperspectral road scenes: 8-bit pixels of 25 bands feed the first layer, the rest has 4 bits.
+
+    A small one of the form of the segmentation papers' (bitward.classic has theirs in floats).
     """
+    images = "32x64 road scenes of 25 bands"
+    return _member(name, function, ROADS, "synthetic_hsi_roads", (32, 64), images, "roads_unet", "roads_unet")
+
+
+def _member(
+    name: str, function: type[nn.Module], shape: Shape, dataset: str, size: tuple[int, int], images: str, recipe: str,
+    family: str,
+) -> Network:  # fmt: skip
+    """All of a family start from one float network with ReLU: from random weights, those with a sigmoid stay at "all is
+    background" for long, as gradients fade in so deep a stack of them.
+    """
+    levels = ", ".join(map(str, shape.channels[:-1]))
+    number = {2: "two", 3: "three"}[shape.levels]
     return Network(
         name=name,
-        title=f"U-Net for 32x32 grey scenes, {function.__name__}: two levels ({CHANNELS[0]}, {CHANNELS[1]}), "
-        f"bottom ({CHANNELS[2]}), transposed convolutions, 1x1 head",
-        dataset="digit_scenes",
-        input_shape=(1, 32, 32),
+        title=f"U-Net for {images}, {function.__name__}: {number} levels ({levels}), bottom ({shape.channels[-1]}), "
+        "transposed convolutions, 1x1 head",
+        dataset=dataset,
+        input_shape=(shape.bands, *size),
         input_bits=8,
-        weight_bits=4,
-        activation_bits=4,
-        build=partial(UNet, Widths(4, 4), function),
-        recipe="digit_scenes",
+        weight_bits=WIDTHS.weights,
+        activation_bits=WIDTHS.activations,
+        build=partial(UNet, WIDTHS, function, shape),
+        recipe=recipe,
         seeds=1,
         gammas="positive",
-        family="unet",
-        build_float=partial(UNet, FLOAT, nn.ReLU),
+        family=family,
+        build_float=partial(UNet, FLOAT, nn.ReLU, shape),
     )

@@ -9,6 +9,7 @@
     heatmap.py headline.py tables.py   the page's parts, ready to print
     safety.py      rates of upsets in parameter memories     comparison.py  several runs on one page
     live.py        campaigns while they run, and the page as it is now
+    sensitivity.py sensitivity_figures.py   the page of a sensitivity flow, and its figures as files
     page.html page.css page.js         how they look; nothing is loaded from anywhere
 
 A part that a run did not measure says so, and why: it is never shown as 0.

@@ -19,6 +19,7 @@ from bitward.statistics.components import (
     variance_components,
 )
 from bitward.statistics.confidence_sequence import ConfidenceSequence
+from bitward.statistics.correlation import pearson
 from bitward.statistics.empirical_bernstein import EmpiricalBernstein
 from bitward.statistics.fixed import exact, finite
 from bitward.statistics.interval import Interval
@@ -51,6 +52,7 @@ __all__ = [
     "finite",
     "mcnemar",
     "paired_difference",
+    "pearson",
     "pilot_deviation",
     "screened_share",
     "sequence",

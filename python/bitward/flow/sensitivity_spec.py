@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML of a sensitivity flow: a float network that labels pixels, analysed under upsets of its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from bitward.flow.software_spec import Seeds
+from bitward.flow.spec import folder_name, read_yaml, validated
+from bitward.sensitivity.sample import Sampling
+from bitward.sensitivity.several import FLIPS, REPETITIONS
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SeveralFlips(_Section):
+    """Many flips at once: how many, each so often, anywhere in the stored parameters, of the first `seeds` seeds."""
+
+    flips: tuple[int, ...] = Field(FLIPS, min_length=1)
+    repetitions: int = Field(REPETITIONS, ge=2)
+    seeds: int = Field(1, ge=1)
+
+
+class Analyse(_Section):
+    """Which faults are tried on how many test images: `margin` is Leveugle's, for each parameter set."""
+
+    images: int = Field(10, ge=1)
+    margin: float = Field(0.025, gt=0, lt=1)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    seed: int = Field(1, ge=0)
+    several: SeveralFlips | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """What decides which faults are tried."""
+        return Sampling(self.margin, self.confidence, self.seed)
+
+
+class Reliability(_Section):
+    """Upsets of a device: its FIT/Mb, and where that figure is from. There is no default, and none without a source."""
+
+    fit_per_mb: float = Field(gt=0)
+    source: str = Field(min_length=8, description="document, version and table that the figure stands in")
+
+
+class Prune(_Section):
+    """Channels are pruned round by round: each takes its share of the operations, then trains on for `epochs`.
+
+    Rounds lie in `folder`, below the folder of runs, and are found there; benchmarks/compression.py leaves the same.
+    """
+
+    shares: tuple[float, ...] = Field((0.3, 0.25, 0.2, 0.1), min_length=1)
+    allowed: float = Field(0.015, gt=0, lt=1, description="loss of global or weighted IoU")
+    epochs: int = Field(8, ge=1)
+    scored: int = Field(60, ge=1, description="training images that rounds are judged on")
+    folder: Path = Path("seg/compressed/rounds")
+
+
+class SensitivityFlow(_Section):
+    """One experiment on a network that labels pixels. `name` is its folder under runs/ (default: the file's stem).
+
+    `prune` takes channels away; `fold_batch_norm` puts batch norm into the layers before it. `quantize` to int8 does
+    that too: weights of 8 bits, biases of 32, activations of 8, their ranges those on the first `calibration` training
+    images. `train_cache` is where trained seeds are kept; with `weights`, a file of a trained network, there is one
+    seed, 0, and no training.
+    """
+
+    name: str = Field("", max_length=100)
+    network: str
+    width: float = Field(1.0, gt=0)
+    weights: Path | None = None
+    dataset: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    train: Seeds = Seeds()
+    train_cache: Path = Field(Path(".trained"), description="below the folder of runs")
+    prune: Prune | None = None
+    fold_batch_norm: bool = False
+    quantize: Literal["none", "int8"] = "none"
+    calibration: int = Field(64, ge=1)
+    analyse: Analyse = Analyse()
+    reliability: Reliability | None = None
+
+    _is_a_folder_name = field_validator("name")(folder_name)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are analysed."""
+        return self.train.seeds if self.weights is None else (0,)
+
+    @property
+    def stored_as(self) -> str:
+        """How parameters are stored, in words."""
+        words = ["int8 weights and int32 biases" if self.quantize == "int8" else "float32"]
+        words += ["batch norm folded"] if self.fold_batch_norm or self.quantize == "int8" else []
+        return ", ".join([*words, "pruned"] if self.prune is not None else words)
+
+
+def load_sensitivity_flow(path: Path) -> SensitivityFlow:
+    """The flow in a YAML file, `weights` found from its own folder; ConfigError as `load_flow` raises it."""
+    flow = validated(SensitivityFlow, read_yaml(path), path)
+    return flow if flow.weights is None else flow.model_copy(update={"weights": path.parent / flow.weights})
