@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bitward.flow.software_spec import Seeds
-from bitward.flow.spec import folder_name, read_yaml, validated
+from bitward.flow.spec import CitedRate, folder_name, read_yaml, validated
 from bitward.sensitivity.sample import Sampling
 from bitward.sensitivity.several import FLIPS, REPETITIONS
 
@@ -39,13 +39,6 @@ class Analyse(_Section):
     def sampling(self) -> Sampling:
         """What decides which faults are tried."""
         return Sampling(self.margin, self.confidence, self.seed)
-
-
-class Reliability(_Section):
-    """Upsets of a device: its FIT/Mb, and where that figure is from. There is no default, and none without a source."""
-
-    fit_per_mb: float = Field(gt=0)
-    source: str = Field(min_length=8, description="document, version and table that the figure stands in")
 
 
 class Prune(_Section):
@@ -83,7 +76,7 @@ class SensitivityFlow(_Section):
     quantize: Literal["none", "int8"] = "none"
     calibration: int = Field(64, ge=1)
     analyse: Analyse = Analyse()
-    reliability: Reliability | None = None
+    reliability: CitedRate | None = None
 
     _is_a_folder_name = field_validator("name")(folder_name)
 

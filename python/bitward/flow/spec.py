@@ -94,11 +94,16 @@ class Measure(_Boards):
     transfers: int = Field(200, ge=0, description="single-image transfers for the latency")
 
 
-class Safety(_Section):
+class CitedRate(_Section):
+    """Upsets of a device's memories. There is no default, and none without a source."""
+
+    fit_per_mb: float = Field(gt=0, description="upsets per 1e6 bits in 1e9 hours")
+    source: str = Field(min_length=8, description="document, version and table that the figure stands in")
+
+
+class Safety(CitedRate):
     """What the report needs for rates in FIT; it assumes none of it."""
 
-    fit_per_mb: float = Field(gt=0, description="upsets per 1e6 bits in 1e9 hours of the device's memories")
-    source: str = Field(min_length=8, description="where that figure is published, as a reader can find it")
     flux_factor: float = Field(1.0, gt=0, description="particle flux where the device is, to that of the source")
     scrub_period_s: float | None = Field(None, gt=0, description="seconds between two scrub passes")
 
