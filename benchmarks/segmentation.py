@@ -36,7 +36,7 @@ from bitward.sensitivity.protection import protection
 from bitward.sensitivity.several import Several, several_flips
 from bitward.tools import atomic_write, output_directory, resource
 
-ENDS = ("", "-folded", "-int8", "-pruned", "-pruned-int8")  # of flows' names, behind the activation
+ENDS = ("", "-folded", "-clipped", "-zeroed", "-int8", "-pruned", "-pruned-int8")  # of flows, behind the activation
 RATES = (1e-5, 1e-4, 3e-4, 1e-3)  # flips per stored bit
 REPETITIONS = 60
 WEIGHT, BIAS = 8, 32  # bits

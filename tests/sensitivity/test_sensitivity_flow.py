@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bitward.classic import find_classic
 from bitward.cli import main
+from bitward.datasets import normalised
 from bitward.errors import ConfigError
 from bitward.flow.kinds import is_sensitivity, is_software
 from bitward.flow.sensitivity import open_sensitivity
@@ -145,6 +146,28 @@ def test_a_network_that_labels_images_is_refused(folder, tmp_path):
     flow = load_sensitivity_flow(written(folder, "images", network="vgg11_bn"))
     with pytest.raises(ConfigError, match=r"^network of a sensitivity flow must label pixels, got vgg11_bn, "):
         open_sensitivity(flow, tmp_path, None, None)
+
+
+def test_activations_are_clipped_to_their_ranges_where_asked(folder):
+    """Without faults clipping changes nothing on the images that gave the ranges; int8 has no need of it."""
+    given = {"calibration": 8, "analyse": {"images": 1, "margin": 0.9}}
+    studies = {}
+    for outside in ("none", "bound", "zero"):
+        path = written(folder, f"clip-{outside}", clip_activations=outside, **given)
+        run = open_sensitivity(load_sensitivity_flow(path), folder / "runs", Console(quiet=True), None)
+        studies[outside] = (run.flow.stored_as, run.study(0).network, run.dataset)
+    assert [said for said, _, _ in studies.values()] == [
+        "float32", "float32, activations clipped to bounds", "float32, activations clipped to zero"
+    ]  # fmt: skip
+    _, network, data = studies["bound"]
+    images = torch.from_numpy(normalised(data, data.train_images[:8]))
+    beyond = images * 50
+    with torch.inference_mode():
+        plain = studies["none"][1]
+        assert torch.equal(network(images), plain(images)) and torch.equal(studies["zero"][1](images), plain(images))
+        assert not torch.allclose(network(beyond), plain(beyond))
+    with pytest.raises(ConfigError, match=r"quantize must be none with clip_activations"):
+        load_sensitivity_flow(written(folder, "clip-int8", clip_activations="bound", quantize="int8"))
 
 
 def test_kinds_of_flows_are_told_apart(folder):

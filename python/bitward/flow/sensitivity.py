@@ -30,7 +30,7 @@ from bitward.flow.sensitivity_spec import Prune, SensitivityFlow
 from bitward.flow.steps import check_stage, device_of, timed
 from bitward.hardware.build import versions
 from bitward.metrics import fit, upsets_per_hour
-from bitward.rewrites.torch_networks import fold_batch_norm, prune_channels, quantize_int8
+from bitward.rewrites.torch_networks import clip_activations, fold_batch_norm, prune_channels, quantize_int8
 from bitward.sensitivity import Study, flip_rates
 from bitward.sensitivity.pixels import classes_of
 from bitward.sensitivity.several import Several, several_flips
@@ -97,9 +97,12 @@ class SensitivityRun:
             network = self._pruned(network, self.flow.prune, seed)
         if self.flow.fold_batch_norm:
             network, _ = fold_batch_norm(network)
+        some = data.train_images[: self.flow.calibration]
+        if self.flow.clip_activations != "none":
+            network, _ = clip_activations(network, normalised(data, some), self.flow.clip_activations)
         stored: Choose = as_float32
         if self.flow.quantize == "int8":
-            made_of = quantize_int8(network, normalised(data, data.train_images[: self.flow.calibration]))
+            made_of = quantize_int8(network, normalised(data, some))
             network, stored = made_of.network, made_of.stored()
         subject = Subject(made.name, lambda: network, state_sha256(state), data.test_images, data.test_labels)
         images, labels = subject.some(self.flow.analyse.images)

@@ -6,12 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from bitward.flow.software_spec import Seeds
 from bitward.flow.spec import CitedRate, folder_name, read_yaml, validated
 from bitward.sensitivity.sample import Sampling
 from bitward.sensitivity.several import FLIPS, REPETITIONS
+
+CLIPPED_TO = {"bound": "bounds", "zero": "zero"}
 
 
 class _Section(BaseModel):
@@ -57,10 +59,11 @@ class Prune(_Section):
 class SensitivityFlow(_Section):
     """One experiment on a network that labels pixels. `name` is its folder under runs/ (default: the file's stem).
 
-    `prune` takes channels away; `fold_batch_norm` puts batch norm into the layers before it. `quantize` to int8 does
-    that too: weights of 8 bits, biases of 32, activations of 8, their ranges those on the first `calibration` training
-    images. `train_cache` is where trained seeds are kept; with `weights`, a file of a trained network, there is one
-    seed, 0, and no training.
+    `prune` takes channels away; `fold_batch_norm` puts batch norm into the layers before it. `clip_activations` keeps
+    activations in their ranges on the first `calibration` training images: beyond is the bound (Ranger) or 0 (ClipAct).
+    `quantize` to int8 folds too: weights of 8 bits, biases of 32, activations of 8, of ranges on those images.
+    `train_cache` is where trained seeds are kept; with `weights`, a file of a trained network, there is one seed, 0,
+    and no training.
     """
 
     name: str = Field("", max_length=100)
@@ -73,12 +76,20 @@ class SensitivityFlow(_Section):
     train_cache: Path = Field(Path(".trained"), description="below the folder of runs")
     prune: Prune | None = None
     fold_batch_norm: bool = False
+    clip_activations: Literal["none", "bound", "zero"] = "none"
     quantize: Literal["none", "int8"] = "none"
     calibration: int = Field(64, ge=1)
     analyse: Analyse = Analyse()
     reliability: CitedRate | None = None
 
     _is_a_folder_name = field_validator("name")(folder_name)
+
+    @field_validator("quantize")
+    @classmethod
+    def _clips_by_itself(cls, value: str, info: ValidationInfo) -> str:
+        if value == "int8" and info.data.get("clip_activations", "none") != "none":
+            raise ValueError("must be none with clip_activations: 8 bits keep activations in range by themselves")
+        return value
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -90,6 +101,8 @@ class SensitivityFlow(_Section):
         """How parameters are stored, in words."""
         words = ["int8 weights and int32 biases" if self.quantize == "int8" else "float32"]
         words += ["batch norm folded"] if self.fold_batch_norm or self.quantize == "int8" else []
+        if self.clip_activations != "none":
+            words.append(f"activations clipped to {CLIPPED_TO[self.clip_activations]}")
         return ", ".join([*words, "pruned"] if self.prune is not None else words)
 
 
