@@ -56,7 +56,7 @@ def test_rows_are_counts_times_the_cited_rate(folder: Path) -> None:
     assert row.share.startswith(f"{100 * share:.1f}")
     upsets = memory.depth * memory.width / 1e6 * 12.5 * 4
     assert row.upset_fit == f"{upsets:.3g}"
-    at, most = re.match(r"(\S+), at most (\S+)$", row.critical_fit).groups()  # type: ignore[union-attr]
+    at, most = re.match(r"(\S+), up to (\S+)$", row.critical_fit).groups()  # type: ignore[union-attr]
     assert float(at) == pytest.approx(upsets * share, rel=0.01) and float(at) < float(most) < upsets
 
 

@@ -94,8 +94,8 @@ def test_a_missing_python_is_one_sentence(checkout):
 def test_help_is_the_default_and_names_every_target(checkout, command):
     out = checkout.run(*command).stdout
     assert checkout.calls() == []
-    targets = ["help", "setup", "demo", "test", "test-all", "lint", "board-check", "proofs", "bitstream", "clean"]
-    assert [line.split()[0] for line in out.splitlines()] == targets
+    targets = ["help", "setup", "demo", "test", "test-all", "lint", "board-check", "docs", "proofs", "bitstream"]
+    assert [line.split()[0] for line in out.splitlines()] == [*targets, "clean"]
 
 
 def test_ci_runs_the_tests_and_prints_their_closing_line(checkout):

@@ -100,7 +100,10 @@ def test_names_must_be_one_for_each_layer(names):
 
 def test_weights_without_a_quantizer_have_no_integers():
     model = two_layers(("one", "two"))
-    with pytest.raises(ModelError, match=r"^layer 'one' must have weights behind a Quant node, got none; use "):
+    with pytest.raises(
+        ModelError,
+        match=r"^layer 'one' must have weights behind a Quant node, got none; quantize it with Brevitas, or use ",
+    ):
         read_weights(model, find_layers(model)["one"])
 
 

@@ -46,6 +46,7 @@ class SafetyRow:
     unprotected: str
     critical: str
     share: str
+    method: str
     upset_fit: str
     critical_fit: str
     is_total: bool = False
@@ -93,9 +94,10 @@ def _row(
     bits = sum(memory.population for memory in memories)
     open_bits = sum(part.size for part in parts if not part.is_voted)
     found = combine(parts, "top1_changed")
+    upsets = NO_RATE if rates is None else _figure(fit(bits, rates.here))
     return SafetyRow(
         side, name, number(bits), percent(open_bits / bits), _counted(found), _share(found),
-        NO_RATE if rates is None else _figure(fit(bits, rates.here)), _critical_fit(found, bits, rates), is_total,
+        "-" if found is None else found.method, upsets, _critical_fit(found, bits, rates), is_total,
     )  # fmt: skip
 
 
@@ -106,7 +108,7 @@ def _counted(found: Estimate | None) -> str:
 def _share(found: Estimate | None) -> str:
     if found is None:
         return "not measured"
-    return percent(found.value) if found.is_census else f"{percent(found.value)}, at most {percent(found.high)}"
+    return percent(found.value) if found.is_census else f"{percent(found.value)}, up to {percent(found.high)}"
 
 
 def _critical_fit(found: Estimate | None, bits: int, rates: Rates | None) -> str:
@@ -117,7 +119,7 @@ def _critical_fit(found: Estimate | None, bits: int, rates: Rates | None) -> str
         return NO_RATE
     whole = fit(bits, rates.here)
     text = _figure(whole * found.value)
-    return text if found.is_census else f"{text}, at most {_figure(whole * found.high)}"
+    return text if found.is_census else f"{text}, up to {_figure(whole * found.high)}"
 
 
 def _figure(value: float) -> str:
@@ -191,7 +193,7 @@ def _assumptions(rates: Rates | None, images: int) -> list[tuple[str, str, str]]
         *rows,
         ("Critical", f"changes the top-1 answer of one of {images} test images at least", "the campaigns of this run"),
         ("Flips", "one stored bit at a time, every live bit alike, there until it is written again", "this run"),
-        ("Upper bounds", "the upper end of a 95 % interval; a census has none", "bitward.statistics"),
+        ("Upper bounds (up to)", "the upper end of a 95 % interval; a census has none", "bitward.statistics"),
         ("Covered", "memories of weights, thresholds and biases, with their copies and check bits", "the manifest"),
         ("Not covered", "configuration memory, flip-flops, FIFOs, line buffers, the processor", "nothing was injected"),
     ]
