@@ -110,15 +110,21 @@ def correct(member: nn.Module, images: list[torch.Tensor]) -> tuple[int, int]:
     A layer without a batch norm has nothing that could take up the correction, and stays as it is.
     """
     norms = {id(layer): norm for layer, norm in normed_layers(member)}
-    with bias_correction_mode(member):
-        for batch in images:
-            member(batch)
-    layers = list(_layers(member))
+    layers = correct_biases(member, images)
     for layer in layers:
         if (norm := norms.get(id(layer))) is not None and isinstance(layer.bias, nn.Parameter):
             norm.running_mean.sub_(layer.bias)  # type: ignore[union-attr]
         layer.register_parameter("bias", None)
     return len(norms), len(layers)
+
+
+@torch.no_grad()
+def correct_biases(member: nn.Module, images: list[torch.Tensor]) -> list[nn.Module]:
+    """Biases, new ones where there were none, make up for what quantized weights moved the means by; the layers."""
+    with bias_correction_mode(member.eval()):
+        for batch in images:
+            member(batch)
+    return list(_layers(member))
 
 
 def _layers(member: nn.Module) -> Iterator[nn.Module]:

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from brevitas.graph.calibrate import bias_correction_mode
 from brevitas.nn.mixin.base import QuantLayerMixin
 from qonnx.core.modelwrapper import ModelWrapper
 from torch import nn
@@ -34,7 +33,7 @@ from bitward.rewrites import find_layers, name_layers
 from bitward.train._loop import Loop
 from bitward.train._own_graph import quantized, traced
 from bitward.train._pixels import by_labels, tested
-from bitward.train._ptq import calibrate, some_images
+from bitward.train._ptq import calibrate, correct_biases, some_images
 from bitward.train._stage import one_thread, pixels, predict
 from bitward.train.export import COMPARED, qonnx_of
 from bitward.train.own_recipe import Own
@@ -188,7 +187,7 @@ def _quantized(own: Own, whole: FromPixels, dataset: Dataset) -> tuple[FromPixel
     prepared = [batch * whole.factor - whole.shift for batch in images]
     count = quantized(graph, own.bits, prepared)
     calibrate(graph, prepared)
-    corrected = _correct(graph, prepared)
+    corrected = len(correct_biases(graph, prepared))
     used = sum(len(batch) for batch in images)
     steps += [
         "batch norms merged into the layers before them",
@@ -209,16 +208,6 @@ def _without_softmax(network: nn.Module) -> list[str]:
     parent, _, own = last.rpartition(".")
     setattr(network.get_submodule(parent), own, nn.Identity())
     return names
-
-
-@torch.no_grad()
-def _correct(graph: nn.Module, images: Iterable[torch.Tensor]) -> int:
-    """The mean of each layer's channels is what it was before weights were quantized; so many layers."""
-    graph.eval()
-    with bias_correction_mode(graph):
-        for batch in images:
-            graph(batch)
-    return sum(1 for module in graph.modules() if isinstance(module, QuantLayerMixin) and hasattr(module, "bias"))
 
 
 def _trained(own: Own, whole: nn.Module, dataset: Dataset, tick: Callable[[], None]) -> str:
