@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -93,16 +94,29 @@ def undisturbed(small: Path, toy: Campaign, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_server_that_is_gone_costs_no_trial(tmp_path: Path, small: Path, toy: Campaign, undisturbed: str):
+    """It goes within a trial of its own; until then the others wait, whoever was opened first."""
+    lasting, dying = Broken(), Broken()
+    stopping = Thread(target=lambda: second.stop())
+    dying.streams = [lambda: None] * 2 + [stopping.start]  # the outputs without faults, the canary's, a trial
     with ExitStack() as stack:
-        first, second, third = (stack.enter_context(small_board(small, Broken())) for _ in range(3))
+        first, third = (stack.enter_context(small_board(small, lasting)) for _ in range(2))
+        second = stack.enter_context(small_board(small, dying))
+        lasting.streams = [lambda: None] * 4 + [lambda: wait_for(stopping)] * 2
         made = factories(small, first.port, second.port, third.port)
-        result, store = run(tmp_path / "trials", toy, made, 30, second.stop)
+        result, store = run(tmp_path / "trials", toy, made)
     assert [trial.trial for trial in store.trials()] == list(range(toy.planned))
     assert verdicts_sha256(store.read()) == undisturbed and result.failed == 0 and result.restored_golden
     did = Counter(trial.board for trial in store.trials())
     assert result.boards == did and did.keys() <= made.keys()
     (aside,) = result.set_aside
     assert re.match(rf"^127\.0\.0\.1:{second.port}: the board must be golden again within 1 s, got: ", aside)
+
+
+def wait_for(thread: Thread) -> None:
+    """The thread was started, and has ended."""
+    while thread.ident is None:
+        time.sleep(0.01)
+    thread.join()
 
 
 def fail() -> None:
@@ -183,7 +197,7 @@ def test_rtl_boards_one_of_them_killed_give_the_engines_table(mlp_run, tmp_path:
     _, predicted = run(tmp_path / "engine", toy, partial(EngineTarget, build))
     with emulated(build) as (_, one), emulated(build) as (dying, two), emulated(build) as (_, three):
         made = factories(build, one, two, three)
-        result, store = run(tmp_path / "trials", toy, made, toy.planned // 4, dying.kill)
+        result, store = run(tmp_path / "trials", toy, made, toy.planned // 2, dying.kill)
     assert [trial.trial for trial in store.trials()] == list(range(toy.planned))
     assert verdicts_sha256(store.read()) == verdicts_sha256(predicted.read())
     assert result.restored_golden and result.failed == 0
