@@ -70,8 +70,8 @@ def runs(tmp_path, monkeypatch):
 def test_equal_nodes_are_synthesised_once_and_found_again(tmp_path, runs):
     build, said = write_build(tmp_path / "build"), []
     found = resources(build, lambda done, units: said.append((done, units)))
-    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]  # one and same are one unit
-    assert len(runs) == 1 + 4
+    assert said == [(4, 4)]  # one and same are one unit
+    assert len(runs) == 1 + 1  # elaborated, and all small ones side by side
     one, same, other, tied = (found["instances"][name] for name in ("one", "same", "other", "tied"))
     assert (
         one
@@ -87,13 +87,23 @@ def test_equal_nodes_are_synthesised_once_and_found_again(tmp_path, runs):
     assert found["total"]["ff"] == 3 * 16 + tied["ff"]
     assert found["total"]["levels"] == 1
     again = resources(build)
-    assert len(runs) == 2 + 4  # elaborated, nothing synthesised
+    assert len(runs) == 2 + 1  # elaborated, nothing synthesised
     assert again["instances"] == found["instances"]
     for kept in (tmp_path / "cache" / "bitward" / "synthesis").iterdir():
         kept.write_text("{")
     changed = resources(write_build(tmp_path / "changed", TOP.replace(".Add(2)", ".Add(3)")))
-    assert len(runs) == 3 + 4 + 4  # damaged counts are made again
+    assert len(runs) == 3 + 1 + 1  # damaged counts are made again
     assert changed["instances"]["one"] == one
+
+
+def test_units_count_the_same_alone_and_side_by_side(tmp_path, runs, monkeypatch):
+    build = write_build(tmp_path / "build")
+    together = resources(build)["instances"]
+    monkeypatch.setattr(counting, "_SMALL", 0)
+    monkeypatch.setattr(counting, "_place", lambda digest: tmp_path / "other" / digest)
+    said: list[tuple[int, int]] = []
+    assert resources(build, lambda done, units: said.append((done, units)))["instances"] == together
+    assert said == [(1, 4), (2, 4), (3, 4), (4, 4)] and len(runs) == 2 + 1 + 4
 
 
 def test_what_differs_only_in_places_and_names_is_one_unit(tmp_path):

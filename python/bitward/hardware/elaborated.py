@@ -18,6 +18,7 @@ NODE = "node"  # what the module of a unit's top is called
 _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 _ATTRIBUTES = re.compile(r"^ *attribute \\(?:src|hdlname|top|X_INTERFACE_\w+) .*\n", re.MULTILINE)
 _HEADS = re.compile(r"((?:^attribute .*\n)*)^module \\(\S+)\n", re.MULTILINE)
+_NAMED = re.compile(r"^(module \\(\S+)|  cell \\(\S+)(?= ))", re.MULTILINE)
 _CELL = re.compile(r"^  cell \\(\S+) \\(\S+)\n((?:    .*\n)*)  end$", re.MULTILINE)
 _CONNECT = re.compile(r"^    connect \\(\S+) (.*)$", re.MULTILINE)
 _PORT = re.compile(r"^(  wire(?: [a-z]+(?: \d+)?)*?) (input|output) \d+( \\(\S+))$", re.MULTILINE)
@@ -37,6 +38,21 @@ class Unit:
     def digest(self) -> str:
         """sha256 of the text: equal for equal hardware."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def top(self) -> str:
+        """What its top module is called in `distinct`."""
+        return f"{NODE}~{self.digest[:16]}"
+
+    @property
+    def distinct(self) -> str:
+        """The text with module names that no other unit has: several can stand in one design."""
+        own = {name for attributes, name in _HEADS.findall(self.text) if r"\blackbox 1" not in attributes}
+
+        def renamed(match: re.Match[str]) -> str:
+            return f"{match[1]}~{self.digest[:16]}" if (match[2] or match[3]) in own else match[0]
+
+        return _NAMED.sub(renamed, self.text)
 
 
 def cut(design: str, top: str) -> list[Unit]:

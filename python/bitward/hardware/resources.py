@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resources of a build's RTL, by Yosys, node by node; and what each protection of its weights would take instead.
 
-Every node of the top is synthesised by itself, equal nodes once, and counts are kept in the user's cache by the hash of
-what was synthesised: a second look is quick. These are Yosys' counts out of context. They are not Vivado's: nothing is
-placed, and nothing is optimised across nodes. No clock frequency and no power follows from them.
+Every node of the top is synthesised for itself (small ones side by side in one run), equal nodes once, and counts are
+kept in the user's cache by the hash of what was synthesised: a second look is quick. These are Yosys' counts out of
+context. They are not Vivado's: nothing is placed, and nothing is optimised across nodes. No clock frequency and no
+power follows from them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from bitward.hardware import synthesis
-from bitward.hardware.elaborated import NODE, Unit, cut
+from bitward.hardware.elaborated import Unit, cut
 from bitward.hardware.synthesis import Resources
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, cache_folder, cores, output_directory, writing_to
@@ -39,15 +40,18 @@ hierarchy -top {top}
 write_rtlil design.il
 """
 _SYNTHESISE = """\
-read_rtlil {name}.il
+{read}
+setattr -mod -set keep_hierarchy 1 {units}
 hierarchy -top {top}
 synth_xilinx -family xcup -flatten -noiopad -noclkbuf -uram -run begin:check
 tee -q -o {name}.json stat -json -tech xilinx
 setattr -mod -unset keep_hierarchy *
+setattr -mod -set keep_hierarchy 1 {units}
 flatten
 blackbox =A:whitebox
 write_json {name}.netlist
 """
+_SMALL, _BATCH = 60_000, 24  # characters of RTLIL of a unit that is synthesised beside others, and how many at most
 _LOGIC = re.compile(r"LUT\d|INV$|CARRY\d|MUXF\d")  # what stands between registers
 
 
@@ -170,40 +174,60 @@ def _counters(count: int) -> str:
 def _synthesised(units: Sequence[Unit], work: Path, log: Path, progress: Progress | None) -> dict[str, Counts]:
     """Counts by digest, from the cache or from Yosys."""
     different = {unit.digest: unit for unit in units}
-    found: dict[str, Counts] = {}
+    found = {digest: counts for digest in different if (counts := _kept(digest)) is not None}
+    missing = sorted((different[digest] for digest in different.keys() - found), key=lambda unit: -len(unit.text))
     with ThreadPoolExecutor(cores()) as pool:
-        jobs = {pool.submit(_one, unit, work, log): digest for digest, unit in different.items()}
-        for job, digest in jobs.items():
-            found[digest] = job.result()
+        jobs = [pool.submit(_synthesise, batch, work, log) for batch in _batches(missing)]
+        for job in as_completed(jobs):
+            found |= job.result()
             if progress:
                 progress(len(found), len(different))
     return found
 
 
-def _one(unit: Unit, work: Path, log: Path) -> Counts:
-    key = hashlib.sha256(f"{unit.digest}\n{_SYNTHESISE}\n{synthesis.LABEL}".encode()).hexdigest()
-    kept = cache_folder("synthesis") / f"{key}.json"
-    if kept.is_file():
-        try:
-            counts: Counts = json.loads(kept.read_text())
-        except json.JSONDecodeError:  # damaged: counted again, and written anew
-            pass
-        else:
-            return counts
-    counts = _synthesise(unit, work, log)
-    atomic_write(output_directory(kept.parent) / kept.name, json.dumps(counts) + "\n")
+def _batches(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Each large unit by itself; small ones together: starting Yosys and its libraries takes longer than they do."""
+    small = [unit for unit in units if len(unit.text) < _SMALL]
+    together = [small[at : at + _BATCH] for at in range(0, len(small), _BATCH)]
+    return [*([unit] for unit in units if len(unit.text) >= _SMALL), *together]
+
+
+def _place(digest: str) -> Path:
+    key = hashlib.sha256(f"{digest}\n{_SYNTHESISE}\n{synthesis.LABEL}".encode()).hexdigest()
+    return cache_folder("synthesis") / f"{key}.json"
+
+
+def _kept(digest: str) -> Counts | None:
+    """What the cache has; None where it has nothing, or something damaged."""
+    try:
+        counts: Counts = json.loads(_place(digest).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
     return counts
 
 
-def _synthesise(unit: Unit, work: Path, log: Path) -> Counts:
-    name = unit.digest[:16]
-    (work / f"{name}.il").write_text(unit.text)
-    own = log.with_name(f"{log.stem}-{unit.name}{log.suffix}")
-    synthesis.yosys(_SYNTHESISE.format(name=name, top=NODE), work, own, script_name=f"{name}.ys")
+def _synthesise(units: Sequence[Unit], work: Path, log: Path) -> dict[str, Counts]:
+    """Counts of the units, by digest, which stand side by side in one design; they are in the cache."""
+    name, top = units[0].digest[:16], "side_by_side"
+    for unit in units:
+        (work / f"{unit.digest[:16]}.il").write_text(unit.distinct)
+    cells = "".join(f"  attribute \\keep 1\n  cell \\{unit.top} \\i{at}\n  end\n" for at, unit in enumerate(units))
+    (work / f"{name}-top.il").write_text(f"module \\{top}\n{cells}end\n")
+    read = [f"read_rtlil -nooverwrite {unit.digest[:16]}.il" for unit in units] + [f"read_rtlil {name}-top.il"]
+    names = " ".join(unit.top for unit in units)
+    script = _SYNTHESISE.format(name=name, top=top, read="\n".join(read), units=names)
+    own = log.with_name(f"{log.stem}-{units[0].name}{log.suffix}")
+    synthesis.yosys(script, work, own, script_name=f"{name}.ys")
     modules = synthesis.statistics(work / f"{name}.json", own)
-    netlist = json.loads((work / f"{name}.netlist").read_text())["modules"][NODE]["cells"]
+    netlists = json.loads((work / f"{name}.netlist").read_text())["modules"]
     own.unlink()  # kept where Yosys failed
-    return {**synthesis.row(modules, NODE), "levels": levels(netlist)}
+    found = {}
+    for unit in units:
+        counts = {**synthesis.row(modules, unit.top), "levels": levels(netlists[unit.top]["cells"])}
+        kept = _place(unit.digest)
+        atomic_write(output_directory(kept.parent) / kept.name, json.dumps(counts) + "\n")
+        found[unit.digest] = counts
+    return found
 
 
 def levels(cells: Mapping[str, Any]) -> int:
