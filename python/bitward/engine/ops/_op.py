@@ -164,6 +164,40 @@ class Unary(Op):
         return replace(self, **sizes, **fields)
 
 
+class Channelwise(Unary):
+    """Each channel goes its own way; `channels` of them stand behind one another, over and over."""
+
+    channels: int
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.channels),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.channels, channels=len(channels))
+
+
+class Imagewise(Unary):
+    """Each channel of an image goes its own way; `shape` is (height, width, channels)."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def takes(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2]),)
+
+    @property
+    def gives(self) -> tuple[Order | None, ...]:
+        return (Order.of(self.shape[2]),)
+
+    def of_channels(self, channels: Indices) -> Op:
+        return self.resized(len(channels), self.shape[2], shape=(*self.shape[:2], len(channels)))
+
+
 @dataclass(frozen=True)
 class StoredOp(Unary):
     """A node whose parameters lie in memory `memory`. Those of one channel stand along axis `channel_axis`."""

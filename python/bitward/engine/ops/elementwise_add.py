@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Ends, Op, Parameters, Unary, builds
+from bitward.engine.ops._op import Attributes, Channelwise, Ends, Op, Parameters, builds
 from bitward.engine.order import Indices, Order
 from bitward.errors import ModelError
 from bitward.manifest import Memory
@@ -52,20 +52,12 @@ class Join(Op):
 
 
 @dataclass(frozen=True)
-class Constant(Unary):
+class Constant(Channelwise):
     """A constant is added to each channel, or multiplies it; `constants` are one for all or one a channel."""
 
     constants: tuple[int, ...]
     multiplies: bool
     channels: int
-
-    @property
-    def takes(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
-
-    @property
-    def gives(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
 
     def of_channels(self, channels: Indices) -> Op:
         constants = self.constants if len(self.constants) == 1 else tuple(self.constants[c] for c in channels)

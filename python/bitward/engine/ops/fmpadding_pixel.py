@@ -8,28 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
-from bitward.engine.order import Indices, Order
+from bitward.engine.ops._op import Attributes, Imagewise, Parameters, builds
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
-class PixelPadding(Unary):
+class PixelPadding(Imagewise):
     """The pixels of images (height, width, channels) move apart by `stride` = (down, right); zeros between them."""
 
     shape: tuple[int, int, int]
     stride: tuple[int, int]
-
-    @property
-    def takes(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.shape[2]),)
-
-    @property
-    def gives(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.shape[2]),)
-
-    def of_channels(self, channels: Indices) -> Op:
-        return self.resized(len(channels), self.shape[2], shape=(*self.shape[:2], len(channels)))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         (height, width, channels), (down, right) = self.shape, self.stride

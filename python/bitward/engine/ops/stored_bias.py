@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Op, Parameters, StoredOp, builds, stored_in
-from bitward.engine.order import Indices, Order
+from bitward.engine.ops._op import Attributes, Channelwise, Parameters, StoredOp, builds, stored_in
+from bitward.engine.order import Indices
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
-class StoredBias(StoredOp):
+class StoredBias(StoredOp, Channelwise):
     """Channel c plus bias c, kept modulo 2^(width of `result`). Bias c is lane c % pe of row c // pe."""
 
     channels: int
@@ -27,17 +27,6 @@ class StoredBias(StoredOp):
 
     def ready_of(self, ready: Any, channels: Indices) -> Any:
         return ready[channels]
-
-    @property
-    def takes(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
-
-    @property
-    def gives(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
-
-    def of_channels(self, channels: Indices) -> Op:
-        return self.resized(len(channels), self.channels, channels=len(channels))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         sums = stream.reshape(-1, self.channels).astype(np.int64) + np.asarray(parameters)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from bitward.engine.datatypes import IntegerType, Stream
 from bitward.engine.images import Image
-from bitward.engine.ops._op import Attributes, Op, Parameters, StoredOp, builds, signed_words, stored_in
-from bitward.engine.order import Indices, Order
+from bitward.engine.ops._op import Attributes, Channelwise, Parameters, StoredOp, builds, signed_words, stored_in
+from bitward.engine.order import Indices
 from bitward.errors import ManifestError, ModelError
 from bitward.manifest import Memory
 
@@ -55,7 +55,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class StoredThresholding(StoredOp):
+class StoredThresholding(StoredOp, Channelwise):
     """Elements become `bias` + the result of a search over `steps` thresholds of their own list.
 
     `bitward_thresholding.sv`: from the top result bit s down, threshold `result + 2^s - 1` is compared and bit s is set
@@ -94,17 +94,6 @@ class StoredThresholding(StoredOp):
                 "manifest and graph of one build"
             )
         return folds
-
-    @property
-    def takes(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
-
-    @property
-    def gives(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.channels),)
-
-    def of_channels(self, channels: Indices) -> Op:
-        return self.resized(len(channels), self.channels, channels=len(channels))
 
     def integers(self, image: Image) -> npt.NDArray[np.int64]:
         words = self.words(image)

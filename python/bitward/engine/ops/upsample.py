@@ -6,29 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitward.engine.datatypes import Stream
-from bitward.engine.ops._op import Attributes, Op, Parameters, Unary, builds
-from bitward.engine.order import Indices, Order
+from bitward.engine.ops._op import Attributes, Imagewise, Parameters, builds
 from bitward.errors import ModelError
 from bitward.manifest import Memory
 
 
 @dataclass(frozen=True)
-class Upsample(Unary):
+class Upsample(Imagewise):
     """Images (height, width, channels) with each pixel `times` = (down, right) times."""
 
     shape: tuple[int, int, int]
     times: tuple[int, int]
-
-    @property
-    def takes(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.shape[2]),)
-
-    @property
-    def gives(self) -> tuple[Order | None, ...]:
-        return (Order.of(self.shape[2]),)
-
-    def of_channels(self, channels: Indices) -> Op:
-        return self.resized(len(channels), self.shape[2], shape=(*self.shape[:2], len(channels)))
 
     def run(self, stream: Stream, parameters: Parameters | None) -> Stream:
         down, right = self.times

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flows that begin from the models that come with bitward: nothing is trained, and the folder is another one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitward.cli import main
+from bitward.errors import ConfigError
+from bitward.flow import load_flow
+from bitward.flow.spec import from_shipped
+
+
+def test_nothing_is_trained_and_the_model_is_the_shipped_one(repository: Path, tmp_path: Path) -> None:
+    assert main(["run", "digits-mlp", "--shipped", "--to", "harden", "--runs", str(tmp_path)]) == 0
+    folder = tmp_path / "digits-mlp-shipped"
+    shipped = repository / "onnx_models" / "digits_mlp.onnx"
+    assert (folder / "models" / "digits_mlp.onnx").read_bytes() == shipped.read_bytes()
+    assert (folder / "models" / "digits_mlp-hardened.onnx").is_file() and not (folder / "train").exists()
+    assert json.loads((folder / "summary.json").read_text())["seeds"]["train"] == []
+
+
+def test_the_rest_of_the_flow_stays(repository: Path) -> None:
+    flow = load_flow(repository / "flows" / "digits.yaml")
+    shipped = from_shipped(flow)
+    assert shipped.name == "digits-shipped" and shipped.model == repository / "onnx_models" / "digits_cnn.onnx"
+    assert shipped.model_copy(update={"name": flow.name, "model": None}) == flow
+
+
+def test_a_network_that_does_not_come_with_bitward_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("network: mine\ndataset: digits\n")
+    with pytest.raises(
+        ConfigError, match=r"^--shipped must be given to a flow of digits_cnn, .*, got mine: run it wit"
+    ):
+        from_shipped(load_flow(path))
+    path.write_text("network: digits_cnn\nmodel: some.onnx\n")
+    with pytest.raises(ConfigError, match=r"got a flow that has a model, some.onnx: run it without --shipped$"):
+        from_shipped(load_flow(path))
+
+
+def test_flows_that_never_become_hardware_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "fortune/vgg11-p3", "--shipped"]) == 2
+    assert "--shipped goes with flows of networks that become hardware" in capsys.readouterr().err
