@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -11,18 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import imported
 
 CAMPAIGNS = 120
 
 
 @pytest.fixture(scope="module")
 def benchmark(repository):
-    path = repository / "benchmarks" / "truth.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    with imported(repository, "truth") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
