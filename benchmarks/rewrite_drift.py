@@ -27,7 +27,7 @@ from compression import parse as parse_compression
 from torch import nn
 
 from bitward.datasets import normalised
-from bitward.engine.pytorch.storage import tensors_of
+from bitward.engine.pytorch.memories import tensors_of
 from bitward.errors import ModelError
 from bitward.rewrites import PROTECTION_TARGETS, at_risk
 from bitward.rewrites.torch_networks import (

@@ -14,10 +14,10 @@ from torch import nn
 from bitward.engine.pytorch import TorchEngine, as_affine, as_float32, as_format, as_integers, frozen, walk
 from bitward.engine.pytorch import engine as engine_module
 from bitward.engine.pytorch.layers import Convolution
+from bitward.engine.pytorch.memories import tensors_of
 from bitward.engine.pytorch.program import execute, trace
 from bitward.engine.pytorch.rules import Add, Flatten
 from bitward.engine.pytorch.simplify import simplified
-from bitward.engine.pytorch.storage import tensors_of
 from bitward.engine.pytorch.verdicts import CRITICAL, FIRST, HARMLESS, UNKNOWN
 from bitward.errors import ConfigError, ManifestError, ModelError
 from bitward.faults import Fault

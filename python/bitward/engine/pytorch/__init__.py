@@ -3,8 +3,9 @@
 
 from bitward.engine.pytorch.engine import TorchEngine
 from bitward.engine.pytorch.graphs import network_of
+from bitward.engine.pytorch.memories import store
 from bitward.engine.pytorch.quantized import frozen
-from bitward.engine.pytorch.storage import Choose, Storage, as_affine, as_float32, as_format, as_integers, store
+from bitward.engine.pytorch.storage import Choose, Storage, as_affine, as_float32, as_format, as_integers
 
 __all__ = [
     "Choose",

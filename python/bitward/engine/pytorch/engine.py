@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from bitward.engine.pytorch.changes import Change, Hit
 from bitward.engine.pytorch.golden import Golden, bytes_per_image, is_close
+from bitward.engine.pytorch.memories import by_memory, store
 from bitward.engine.pytorch.program import Program, as_one_step, checked, execute, trace
 from bitward.engine.pytorch.screen import Screen
 from bitward.engine.pytorch.simplify import simplified
-from bitward.engine.pytorch.storage import Choose, StoredTensor, as_float32, by_memory, check_place, store
+from bitward.engine.pytorch.storage import Choose, StoredTensor, as_float32, check_place
 from bitward.engine.pytorch.verdicts import CRITICAL, HARMLESS, UNKNOWN, Changed, run_threatened
 from bitward.engine.pytorch.walk import BATCH_BYTES, Route, Rows, Sink, Walk
 from bitward.errors import ManifestError

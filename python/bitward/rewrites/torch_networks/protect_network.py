@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bitward.engine.pytorch.storage import tensors_of
+from bitward.engine.pytorch.memories import tensors_of
 from bitward.errors import ConfigError, nearest
 from bitward.rewrites.protect_exponents import PROTECTION_TARGETS, ProtectionTarget, protect_exponents
 from bitward.rewrites.torch_networks._graph import copied
