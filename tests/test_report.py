@@ -21,10 +21,10 @@ from bitward.errors import ConfigError, OutputError, StoreError
 from bitward.formats import Int
 from bitward.manifest import Memory
 from bitward.report import write_report
-from bitward.report.heatmap import HOT, WARM
+from bitward.report.heatmap import HOT, WARM, heat_maps
 from bitward.report.load import Trials
 from bitward.report.statistics import Stratum, combine, strata
-from bitward.schemes import Plain
+from bitward.schemes import Plain, Tmr
 from bitward.statistics import finite
 from bitward.tools import find_tool, run
 
@@ -309,6 +309,16 @@ def test_a_campaign_that_has_not_ended_has_no_interval(copied):
     assert "no interval: not ended yet" in text and "stopped early, model-plain: 60 of 100" in text
 
 
+def test_cells_have_no_numbers_where_there_is_no_room_for_them():
+    word = Memory("m", "l", "t", "threshold", (2,), Int(20), Tmr(20, 20))
+    plain = [Stratum(replace(word, scheme=Plain(20)), bit, 2, 2, 1, 0) for bit in range(20)]
+    hardened = [Stratum(word, bit, 2, 2, 0, 0) for bit in range(60)]
+    (group,) = heat_maps({"plain": plain, "hardened": hardened})[0].groups
+    assert group.is_packed and [panel.is_crowded for panel in group.panels] == [False, True]
+    (group,) = heat_maps({"plain": plain[:18], "hardened": plain[:18]})[0].groups
+    assert group.is_wide and not group.is_packed
+
+
 # -- what is missing ----------------------------------------------------------------------------------------------
 
 MISSING = [
@@ -344,6 +354,13 @@ def test_what_the_summary_calls_not_measured_is_no_figure(copied):
         assert f"Not measured. summary.json has no {figure}: " in text
     assert "Not measured. No synthesis was run on the plain build" in text
     assert "Latency of one image, cycles not measured not measured" in text
+
+
+def test_a_model_that_was_not_trained_here_is_judged_where_it_was_compared(copied):
+    assert "top-1 on the test images" in text_of(copied)
+    edit(copied, accuracy_seeds="not measured", images=7, settings={"model": "mine.onnx"})
+    text = text_of(copied)
+    assert "top-1 on 7 test images" in text and "The network was trained before this run." in text
 
 
 def test_a_campaign_that_was_stopped_says_so(copied):

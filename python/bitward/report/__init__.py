@@ -10,12 +10,15 @@
     safety.py      rates of upsets in parameter memories     comparison.py  several runs on one page
     live.py        campaigns while they run, and the page as it is now
     sensitivity.py sensitivity_figures.py   the page of a sensitivity flow, and its figures as files
+    rates.py graph.py scatter.py       accuracy under bit error rates; the layers, and where protection sits; curves
+    export.py plots.py                 tables as CSV, figures as SVG and PNG, for papers
     page.html page.css page.js         how they look; nothing is loaded from anywhere
 
 A part that a run did not measure says so, and why: it is never shown as 0.
 """
 
 from bitward.report.comparison import write_comparison
+from bitward.report.export import export_run
 from bitward.report.page import REPORT_FILE, write_report
 
-__all__ = ["REPORT_FILE", "write_comparison", "write_report"]
+__all__ = ["REPORT_FILE", "export_run", "write_comparison", "write_report"]

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bitward.errors import ConfigError
+from bitward.explore.seeds import over_seeds
 from bitward.explore.text import with_interval
-from bitward.flow.software import over_seeds
+from bitward.report import plots
+from bitward.report.export import Table, write_tables
 from bitward.report.figures import number, percent
 from bitward.report.headline import TONES, frames_per_second
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
-from bitward.report.scatter import Dot, scatter
+from bitward.report.plots import Plot, save
+from bitward.report.scatter import Dot, scatter, with_front
 from bitward.report.software import Section, page
 from bitward.report.statistics import Estimate, combine, strata
 from bitward.statistics import Interval
@@ -23,6 +25,7 @@ from bitward.tools import atomic_write, output_directory
 
 RESOURCES = ("lut", "ff", "bram36", "dsp")
 ABSENT = "not measured"
+FRONT = "The line joins the Pareto front of the estimates: no other design is cheaper and better."
 SAID = (
     "Every figure is from the runs named, each of which has a page of its own; nothing was run for this one.",
     "A critical bit is one whose flip changes the top-1 answer of at least one test image: the share of sampled flips "
@@ -33,8 +36,10 @@ SAID = (
 )
 
 
-def write_comparison(folders: Sequence[Path], out: Path, tables: Path | None = None) -> Path:
-    """`out` is the page of these runs; with `tables` its tables are there too, as CSV.
+def write_comparison(
+    folders: Sequence[Path], out: Path, tables: Path | None = None, figures: Path | None = None
+) -> Path:
+    """`out` is the page of these runs; in `tables` its tables are as CSV, in `figures` its figures, where given.
 
     ConfigError: fewer than two runs, one of them twice, or one of a kind that has nothing to compare.
     """
@@ -47,10 +52,12 @@ def write_comparison(folders: Sequence[Path], out: Path, tables: Path | None = N
         raise ConfigError(f"{other} must be a run of hardware or software-only, got a {kinds[other]}: leave it out")
     hardware = [run for run in runs if kinds[str(run.folder)] == "hardware"]
     software = [run for run in runs if kinds[str(run.folder)] == "software-only"]
-    sections = {**_hardware(hardware), **_software(software)}
+    charts = {**_critical_bits(hardware), **_vulnerabilities(software)}
+    sections = {**_hardware(hardware), **_software(software), **{name: each.section for name, each in charts.items()}}
     if tables is not None:
-        for name, section in ((name, each) for name, each in sections.items() if each.rows):
-            atomic_write(output_directory(tables) / f"{name}.csv", _csv(section))
+        write_tables({name: Table(each.columns, each.rows) for name, each in sections.items()}, tables)
+    if figures is not None:
+        save({name: each.plot for name, each in charts.items()}, output_directory(figures))
     summary = {
         "said": SAID,
         "settings": {run.summary.get("flow", run.folder.name): run.summary.get("settings", {}) for run in runs},
@@ -71,39 +78,53 @@ def _common(runs: Sequence[RunData], key: str) -> Any:
     return values[0] if all(value == values[0] for value in values) else None
 
 
-def _csv(section: Section) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(section.columns)
-    writer.writerows(section.rows)
-    return text.getvalue()
+@dataclass(frozen=True)
+class Chart:
+    """Dots over their axes, for the page and for print."""
+
+    title: str
+    dots: Sequence[Dot]
+    across: str
+    up: str
+    small: str
+
+    @property
+    def section(self) -> Section:
+        """As the page shows it."""
+        return Section(self.title, figure=scatter(self.title, self.dots, self.across, self.up), small=self.small)
+
+    @property
+    def plot(self) -> Plot:
+        """As print shows it."""
+        return Plot(plots.scatter(self.title, self.dots, self.across, self.up), f"{self.title}. {self.small}")
 
 
 def _hardware(runs: Sequence[RunData]) -> dict[str, Section]:
     """Builds: what they cost, and how many of their bits are critical."""
     if not runs:
         return {}
-    critical = {(run.folder, side): _critical(run, side) for run in runs for side in SIDES}
-    rows = [_build(run, side, critical[run.folder, side]) for run in runs for side in SIDES if side in run.manifests]
-    dots = [dot for run in runs for side in SIDES if (dot := _dot(run, side, critical[run.folder, side])) is not None]
-    figure = scatter("Critical bits against live bits", dots, "live bits, thousands", "critical bits, thousands")
+    rows = [_build(run, side, _critical(run, side)) for run in runs for side in SIDES if side in run.manifests]
     costs = Section(
         "Builds",
-        ("Build", "Accuracy", "Live bits", "Flips that change a top-1 answer [95 %]", "Cycles an image",
+        ("Build", "Accuracy", "Live bits", "Flips that change a top-1 answer [95 %]", "Interval by", "Cycles an image",
          "Frames a second", *(name.upper() for name in RESOURCES)),
         rows,
         small="Accuracy is on the images that the run verified. Live bits are all stored bits that a computation "
         "reads: weights, thresholds, biases, copies and check bits. Resources are Yosys' counts, out of context. "
         "Frames a second at the clock asked for.",
     )  # fmt: skip
-    if not dots:
-        return {"builds": costs}
-    bits = Section(
-        "Critical bits against memory", figure=figure,
-        small="Circles are plain builds, squares hardened ones, with 95 % intervals. Further down is safer, further "
-        "left cheaper.",
-    )  # fmt: skip
-    return {"builds": costs, "critical": bits}
+    return {"builds": costs}
+
+
+def _critical_bits(runs: Sequence[RunData]) -> dict[str, Chart]:
+    """Critical bits against memory: nothing where no build was sampled."""
+    dots = [dot for run in runs for side in SIDES if (dot := _dot(run, side, _critical(run, side))) is not None]
+    small = (
+        "Circles are plain builds, squares hardened ones, with 95 % intervals. Further down is safer, further left "
+        f"cheaper. {FRONT}"
+    )
+    title, across, up = "Critical bits against memory", "live bits, thousands", "critical bits, thousands"
+    return {"critical": Chart(title, with_front(dots), across, up, small)} if dots else {}
 
 
 def _critical(run: RunData, side: Side) -> Estimate | None:
@@ -132,6 +153,7 @@ def _build(run: RunData, side: Side, critical: Estimate | None) -> tuple[str, ..
         ABSENT if isinstance(accuracy, Missing) else percent(accuracy, 2),
         number(_live(run, side)),
         ABSENT if critical is None else _share(critical),
+        "" if critical is None else critical.method,
         ABSENT if isinstance(cycles, Missing) else number(cycles),
         frames_per_second(cycles, clock).removesuffix(" frames/s") if known else ABSENT,
         *(number(counts[name]) if name in counts else ABSENT for name in RESOURCES),
@@ -152,7 +174,7 @@ def _dot(run: RunData, side: Side, critical: Estimate | None) -> Dot | None:
 
 
 def _software(runs: Sequence[RunData]) -> dict[str, Section]:
-    """Stored networks: what each loses at each rate, and at the highest one against memory, for either spread."""
+    """Stored networks: what each loses at each rate."""
     found: dict[str, Section] = {}
     cells = {run.summary["flow"]: over_seeds(run.summary.get("vulnerability", [])) for run in runs}
     rates = sorted({key for each in cells.values() for key in each})
@@ -169,15 +191,22 @@ def _software(runs: Sequence[RunData]) -> dict[str, Section]:
         lost = tuple(f"Points lost, {ber:g} over {spread} [95 %]" for spread, ber in rates)
         small = "Intervals are between training seeds where there are several, else over fault sets. Software-only."
         found["networks"] = Section("Stored networks", (*columns, *lost), rows, small=small)
+    return found
+
+
+def _vulnerabilities(runs: Sequence[RunData]) -> dict[str, Chart]:
+    """Points lost against memory, for either spread at its highest rate."""
+    cells = {run.summary["flow"]: over_seeds(run.summary.get("vulnerability", [])) for run in runs}
+    rates = sorted({key for each in cells.values() for key in each})
+    found = {}
     for spread in dict.fromkeys(spread for spread, _ in rates):
         ber = max(rate for of, rate in rates if of == spread)
-        dots = [_soft_dot(run, cells[run.summary["flow"]].get((spread, ber))) for run in runs]
-        figure = scatter(
-            f"Points lost at {ber:g} over {spread}", [dot for dot in dots if dot is not None],
+        dots = [dot for run in runs if (dot := _soft_dot(run, cells[run.summary["flow"]].get((spread, ber))))]
+        found[f"vulnerability-{spread}"] = Chart(
+            f"Vulnerability against memory, {ber:g} over {spread}", with_front(dots),
             "stored bits, % of unprotected 8-bit words", "points lost",
+            f"Circles are plain, squares protected, with 95 % intervals. {FRONT}",
         )  # fmt: skip
-        title = f"Vulnerability against memory, {ber:g} over {spread}"
-        found[f"vulnerability-{spread}"] = Section(title, figure=figure, small="Circles are plain, squares protected.")
     return found
 
 

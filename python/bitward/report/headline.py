@@ -92,8 +92,11 @@ def _accuracy(run: RunData) -> Tile:
     accuracy, seeds, images = run.figure("accuracy"), run.figure("accuracy_seeds"), run.figure("images")
     if isinstance(accuracy, Missing):
         return Tile(title, accuracy)
-    tested = "" if isinstance(images, Missing) else f"top-1 on {number(images)} test images"
+    tested = "top-1 on the test images"
     note = "The share of test images whose largest output is the right class."
+    if not isinstance(run.figure("settings", "model"), Missing):  # judged where RTL and QONNX were compared
+        tested = "" if isinstance(images, Missing) else f"top-1 on {number(images)} test images"
+        note += " The network was trained before this run."
     if not isinstance(seeds, Missing) and seeds:
         mean = sum(seeds) / len(seeds)
         note = (

@@ -19,6 +19,8 @@ METRICS: dict[Metric, str] = {
     "top1_changed": "changed a top-1 answer",
 }
 WIDE = 8  # more columns than this are drawn narrow
+PACKED = 18  # with more than this panels stand one under the other
+CROWDED = 30  # with more than this cells have no numbers
 HOT, WARM = 0.78, 0.56  # from here on text is white on a light page, black on a dark one: 4.5 to 1 everywhere
 
 
@@ -65,6 +67,11 @@ class Panel:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there is no room for numbers."""
+        return len(self.columns) > CROWDED
+
 
 @dataclass(frozen=True)
 class Group:
@@ -82,6 +89,11 @@ class Group:
     def is_wide(self) -> bool:
         """Whether cells must be drawn narrow."""
         return self.columns > WIDE
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether there is no room for two panels side by side."""
+        return self.columns > PACKED
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
+import pyarrow.compute as pc
+
 from bitward.campaign import TrialStore
 from bitward.errors import BitwardError, ConfigError
-from bitward.report.load import load_run
+from bitward.report.load import has_changed, load_run
 from bitward.report.page import render
 from bitward.statistics import Interval, exact
 
@@ -39,10 +41,14 @@ class Progress:
 
 
 def campaigns_below(folder: Path) -> list[Path]:
-    """The folders of campaigns: `folder` itself, or those in a run's `campaigns`; ConfigError where there is none."""
+    """The folders of campaigns: `folder` itself, or those in a run's `campaigns` that were not moved aside to NAME.old.
+
+    ConfigError where there is none.
+    """
     if (folder / "spec.json").is_file():
         return [folder]
     found = sorted(path.parent for path in (folder / "campaigns").rglob("spec.json"))
+    found = [path for path in found if not path.suffix.startswith(".old")]
     if not found and not (folder / "summary.json").is_file():
         raise ConfigError(f"{folder} must be a run's or a campaign's folder, got one without trials: name another")
     return found
@@ -52,8 +58,8 @@ def progress_of(folder: Path) -> Progress:
     """The campaign as it is now; StoreError where it is damaged."""
     store = TrialStore.load(folder)
     table, result = store.read(), store.result()
-    failed = sum(status != "done" for status in table["status"].to_pylist())
-    critical = sum(value is None or value > 0 for value in table["top1_changed"].to_pylist())
+    failed = int(pc.sum(pc.not_equal(table["status"], "done")).as_py() or 0)
+    critical = int(pc.sum(has_changed(table["top1_changed"])).as_py() or 0)
     planned = store.spec.get("faults")
     return Progress(
         folder.name,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from bitward_runtime.measure import Measurement
 
 from bitward.campaign import TrialStore
 from bitward.errors import ConfigError
+from bitward.flow.rates import campaign_name
 from bitward.manifest import Manifest
 
 Side = Literal["plain", "hardened"]
@@ -63,7 +65,7 @@ class Trials:
 
         A trial that failed or timed out, and so has no verdict, counts: the design did not give its answers.
         """
-        return sum(value is None or value > 0 for value in self.table[column].to_pylist())
+        return int(pc.sum(has_changed(self.table[column])).as_py() or 0)
 
 
 @dataclass(frozen=True)
@@ -95,22 +97,36 @@ class RunData:
         return self.campaigns.get(name, Missing(f"the campaign {name} has no trials: the run did not come so far"))
 
 
+def has_changed(counts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which trials changed at least one image; those without a verdict did: the design did not give its answers."""
+    return pc.fill_null(pc.greater(counts, 0), True)
+
+
 def load_run(folder: Path) -> RunData:
     """Everything in a run's folder. ConfigError when it is none; ManifestError and StoreError for damaged files."""
     if not (folder / "summary.json").is_file():
         raise ConfigError(f"{folder} must be a run's folder, got one without summary.json: run bitward run first")
     builds = {side: folder / "build" / side for side in SIDES}
     stores = {name: folder / "campaigns" / name for name in CAMPAIGNS}
-    summary = _read_object(folder / "summary.json")
+    summary = read_object(folder / "summary.json")
+    stores |= {name: folder / "campaigns" / name for name in _rates(summary)}
     return RunData(
         folder=folder,
         summary=summary,
         manifests={side: Manifest.load(path / "manifest.json") for side, path in builds.items() if _built(path)},
-        builds={side: _read_object(path / "build.json") for side, path in builds.items() if _built(path)},
+        builds={side: read_object(path / "build.json") for side, path in builds.items() if _built(path)},
         campaigns=_campaigns(stores),
         measured=_measured(folder, summary),
         by_hand=_campaigns({path.name: path for path in sorted((folder / "campaigns").glob("inject-*-board"))}),
     )
+
+
+def _rates(summary: Mapping[str, Any]) -> list[str]:
+    """The campaigns of the bit error rates that the flow asked for; those of an earlier flow are none of them."""
+    settings = summary.get("settings")
+    inject = settings.get("inject") if isinstance(settings, Mapping) else None
+    rates = inject.get("bers") if isinstance(inject, Mapping) else None
+    return [campaign_name(side, ber) for ber in rates or () for side in SIDES]
 
 
 def _measured(folder: Path, summary: Mapping[str, Any]) -> dict[str, Measurement]:
@@ -144,7 +160,8 @@ def _read_trials(name: str, path: Path) -> Trials:
     return Trials(name, table, planned, store.fingerprint, store.spec, result)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ConfigError where it holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -11,11 +11,13 @@ import jinja2
 
 from bitward.report import figures, tables
 from bitward.report.boards import board_rows
+from bitward.report.graph import STATES, graph_of, mark
 from bitward.report.headline import TONES, duel, tiles
 from bitward.report.heatmap import heat_maps, stratum_rows
 from bitward.report.load import SIDES, Missing, RunData, Side, load_run
 from bitward.report.measured import CAPTION_LINES, is_on_a_board, measured_notes, measured_rows
 from bitward.report.model import model_rows
+from bitward.report.rates import rates_of
 from bitward.report.safety import safety
 from bitward.report.software import render_flow
 from bitward.report.statistics import Stratum, strata
@@ -57,18 +59,10 @@ def render(run: RunData) -> str:
 
 
 def _context(run: RunData) -> dict[str, Any]:
-    sampled: Strata = {side: _strata(run, side, "strata") for side in SIDES}
-    exhaustive: Strata = {side: _strata(run, side, "msb") for side in SIDES}
+    sampled, exhaustive = strata_of(run, "strata"), strata_of(run, "msb")
     duels = duel(run, exhaustive)
     return {
-        "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
-        "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
-        "run": run,
-        "title": run.summary.get("flow", run.folder.name),
-        "sides": SIDES,
-        "tones": TONES,
-        "board": _board_name(run),
-        "is_simulated": _is_simulated(run),
+        **_frame(run),
         "duel": duels,
         "safety": safety(run, sampled, duels),
         "tiles": tiles(run, sampled),
@@ -80,6 +74,8 @@ def _context(run: RunData) -> dict[str, Any]:
         "masked_rows": tables.masked_rows(sampled),
         "voted_rows": tables.voted_rows(exhaustive),
         "model_rows": model_rows(run),
+        "rates": rates_of(run),
+        "graph": graph_of(run),
         "board_rows": board_rows(run),
         "worst": tables.worst(run),
         "worst_line": tables.worst_line,
@@ -94,8 +90,29 @@ def _context(run: RunData) -> dict[str, Any]:
         "wall_bars": tables.wall_bars(run),
         "provenance": tables.provenance(run),
         "unmeasured": tables.unmeasured(run),
+    }
+
+
+def _frame(run: RunData) -> dict[str, Any]:
+    """What the page is called, how it looks, and what draws on it."""
+    return {
+        "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
+        "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        "run": run,
+        "title": run.summary.get("flow", run.folder.name),
+        "sides": SIDES,
+        "tones": TONES,
+        "board": _board_name(run),
+        "is_simulated": _is_simulated(run),
+        "states": STATES,
+        "mark": mark,
         "bars": figures.bars,
     }
+
+
+def strata_of(run: RunData, kind: str) -> Strata:
+    """The strata of both builds: "strata", the sampled ones, or "msb", those that every voted bit was tried in."""
+    return {side: _strata(run, side, kind) for side in SIDES}
 
 
 def _strata(run: RunData, side: Side, kind: str) -> Sequence[Stratum] | Missing:

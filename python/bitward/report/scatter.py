@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scatter plot with intervals, as inline SVG: as wide as the page, text and marks of one size."""
+"""Scatter plots and curves with intervals, as inline SVG: as wide as the page, text and marks of one size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -13,6 +13,9 @@ from bitward.report.figures import Tone
 
 LEFT, RIGHT, TOP, HEIGHT = 9.0, 96.0, 22, 320  # per cent of the width, and pixels
 TICKS = 5
+FAR = 70.0  # per cent of the width: names of marks further right stand to their left
+WITHIN = 0.06  # of a logarithmic axis, before its first and behind its last value
+APART = 4  # pixels from the middle to either tone's marks
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,34 @@ def steps(least: float, most: float, count: int = TICKS) -> list[float]:
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
+def with_front(dots: Sequence[Dot]) -> list[Dot]:
+    """The dots, those marked as the Pareto front that no other is as good as in both and better in one; less is better.
+
+    >>> one, two, three = (Dot(x, y, y, y, "", "") for x, y in ((1, 5), (2, 3), (3, 4)))
+    >>> [dot.is_front for dot in with_front([one, two, three])]
+    [True, True, False]
+    """
+    return [
+        replace(dot, is_front=not any(
+            other.x <= dot.x and other.y <= dot.y and (other.x, other.y) != (dot.x, dot.y) for other in dots
+        ))
+        for dot in dots
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Frame:
-    """The ticks of both axes, and where values lie between them."""
+    """The ticks of both axes, and where values lie between them: across by their logarithms and within if so asked."""
 
     xs: list[float]
     ys: list[float]
+    is_log: bool = False
 
     def x(self, value: float) -> str:
-        share = (value - self.xs[0]) / (self.xs[-1] - self.xs[0])
+        first, last, at = (math.log10(each) if self.is_log else each for each in (self.xs[0], self.xs[-1], value))
+        share = (at - first) / ((last - first) or 1.0)
+        if self.is_log:
+            share = WITHIN + (1 - 2 * WITHIN) * share
         return f"{LEFT + share * (RIGHT - LEFT):.2f}%"
 
     def y(self, value: float) -> str:
@@ -71,8 +93,27 @@ def scatter(title: str, dots: Sequence[Dot], across: str, up: str, limit: float 
     front = sorted((dot for dot in dots if dot.is_front), key=lambda dot: dot.x)
     for one, other in zip(front, front[1:], strict=False):
         parts.append(_line("front", frame.x(one.x), frame.x(other.x), frame.y(one.y), frame.y(other.y)))
-    parts += [_mark(frame, dot) for dot in dots]
+    by_x = sorted(dots, key=lambda dot: dot.x)
+    parts += [_mark(frame, dot, is_below=bool(at % 2)) for at, dot in enumerate(by_x)]
     return Markup('<svg class="scatter" role="img" aria-label="{}" width="100%" height="{}">{}</svg>').format(
+        title, HEIGHT + 46, Markup("").join(parts)
+    )
+
+
+def curve(title: str, dots: Sequence[Dot], across: str, up: str) -> Markup:
+    """The dots over a logarithmic axis, those of one tone joined from left to right; both tones a little apart."""
+    heights = [value for dot in dots for value in (dot.low, dot.high)]
+    frame = _Frame(sorted({dot.x for dot in dots}), steps(min(heights), max(heights)), is_log=True)
+    parts = [*_grid(frame), *_titles(across, up)]
+    for tone, apart in (("plain", -APART), ("hardened", APART)):
+        line = sorted((dot for dot in dots if dot.tone == tone), key=lambda dot: dot.x)
+        joined = [
+            _line("front", frame.x(one.x), frame.x(other.x), frame.y(one.y), frame.y(other.y))
+            for one, other in zip(line, line[1:], strict=False)
+        ]
+        marks = Markup("").join([*joined, *(_mark(frame, dot) for dot in line)])
+        parts.append(Markup('<g class="{}" transform="translate({} 0)">{}</g>').format(tone, apart, marks))
+    return Markup('<svg class="scatter curve" role="img" aria-label="{}" width="100%" height="{}">{}</svg>').format(
         title, HEIGHT + 46, Markup("").join(parts)
     )
 
@@ -98,8 +139,8 @@ def _titles(across: str, up: str) -> list[Markup]:
     ]
 
 
-def _mark(frame: _Frame, dot: Dot) -> Markup:
-    """A circle for plain, a square for hardened, with its interval and its name."""
+def _mark(frame: _Frame, dot: Dot, is_below: bool = False) -> Markup:
+    """A circle for plain, a square for hardened, with its interval and its name, above or below."""
     x, y = frame.x(dot.x), frame.y(dot.y)
     ring = Markup('<circle class="ring" cx="{}" cy="{}" r="11"/>').format(x, y) if dot.is_chosen else Markup("")
     mark = (
@@ -111,5 +152,8 @@ def _mark(frame: _Frame, dot: Dot) -> Markup:
     )
     return Markup(
         '<g class="{}" tabindex="0"><title>{}</title>{}{}{}'
-        '<text class="name" x="{}" y="{}" dx="9" dy="-7">{}</text></g>'
-    ).format(dot.tone, dot.says, _line("range", x, x, frame.y(dot.low), frame.y(dot.high)), ring, mark, x, y, dot.label)
+        '<text class="name" x="{}" y="{}" dx="{}" dy="{}" text-anchor="{}">{}</text></g>'
+    ).format(
+        dot.tone, dot.says, _line("range", x, x, frame.y(dot.low), frame.y(dot.high)), ring, mark, x, y,
+        -9 if float(x[:-1]) > FAR else 9, 16 if is_below else -7, "end" if float(x[:-1]) > FAR else "start", dot.label,
+    )  # fmt: skip

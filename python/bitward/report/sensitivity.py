@@ -26,18 +26,22 @@ RATE = "Pixels changed, % [95 %]"
 
 def render_sensitivity(folder: Path, summary: Mapping[str, Any]) -> str:
     """The report of a sensitivity flow, from its summary; figures and cells.csv lie in its folder's `figures`."""
-    pictures = draw(folder / FIGURES, summary)
-    sections = [_networks(summary), _answer(summary)]
-    for found in summary["seeds"]:
-        sections += _of_seed(found, summary, pictures)
-    sections.append(_reliability(summary))
     return page(
         summary["flow"],
         f"{summary['network']}, width {summary['width']:g} · {summary['dataset']} ({summary['source']})",
         "What single event upsets in the stored parameters of a segmentation network do to the classes of pixels.",
-        sections,
+        sensitivity_sections(folder, summary),
         summary,
     )
+
+
+def sensitivity_sections(folder: Path, summary: Mapping[str, Any]) -> list[Section]:
+    """What a sensitivity flow's report shows; its figures lie in the folder's `figures`."""
+    pictures = draw(folder / FIGURES, summary)
+    sections = [_networks(summary), _answer(summary)]
+    for found in summary["seeds"]:
+        sections += _of_seed(found, summary, pictures)
+    return [*sections, _reliability(summary)]
 
 
 def _networks(summary: Mapping[str, Any]) -> Section:
@@ -204,11 +208,24 @@ def _reliability(summary: Mapping[str, Any]) -> Section:
     )
 
 
+DRAWN = {
+    "heatmap": "Heat map: parameter sets down, bits across, share of changed pixels as colour; figures in cells.csv.",
+    "sets": "Bars: the mean error rate of each parameter set with its interval, by kind; figures in the table below.",
+    "signs": "Lines: share of positive values and error rate of the dangerous bits, set by set; figures above.",
+    "risk": "Marks: error rate of the dangerous bits less the share of values in 1 <= |x| < 2, set by set.",
+    "equation2": "Marks: error rates that equation 2 predicts against those injected; figures in the table below.",
+    "several": "Marks and a line: changed pixels against the number of random flips; figures in the table below.",
+}
+
+
 def _picture(path: Path) -> Markup:
+    """The figure in the page, with what it shows in words."""
     data = base64.b64encode(path.read_bytes()).decode()
-    return Markup('<img alt="{}" style="max-width:100%;height:auto" src="data:image/png;base64,{}">').format(
-        path.stem, data
-    )
+    says = DRAWN[path.stem.partition("-")[0]]
+    return Markup(
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
+        '<img alt="{}" class="picture" src="data:image/png;base64,{}"></div>'
+    ).format(path.stem, says, data)
 
 
 def _bits(bits: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitward.tools import atomic_write, output_directory
+from bitward.tools import atomic_write, output_directory, writing_to
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def draw(folder: Path, summary: Mapping[str, Any]) -> dict[str, Path]:
         if found["several"]:
             figures["several"] = several(found["several"], f"Several random flips at once: {title}")
         for name, figure in figures.items():
-            made[f"{name}-seed{found['seed']}"] = _saved(figure, folder / f"{name}-seed{found['seed']}")
+            made[f"{name}-seed{found['seed']}"] = saved(figure, folder / f"{name}-seed{found['seed']}")
     return made
 
 
@@ -172,11 +172,13 @@ def _legend(axes: Axes) -> None:
     axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _saved(figure: Figure, stem: Path) -> Path:
-    """The figure as STEM.png and STEM.svg, the same bytes for the same figure; the PNG."""
+def saved(figure: Figure, stem: Path, caption: str = "", dpi: int = DPI) -> Path:
+    """The figure as STEM.png and STEM.svg, the same bytes for the same figure, its caption in both; the PNG."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none"}):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-    figure.savefig(stem.with_suffix(".png"), dpi=DPI, metadata={"Software": None})
+    told = {"Title": stem.name, "Description": caption} if caption else {}
+    style = {"svg.hashsalt": stem.name, "svg.fonttype": "none"}
+    with writing_to(stem), matplotlib.rc_context(style):
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, **told})
+        figure.savefig(stem.with_suffix(".png"), dpi=dpi, metadata={"Software": None, **told})
     return stem.with_suffix(".png")

@@ -11,12 +11,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from bitward.explore.seeds import over_seeds
 from bitward.explore.text import with_interval
 from bitward.report.figures import NARROW_SPACE, Tone, number, percent
-from bitward.report.scatter import Dot, scatter
+from bitward.report.scatter import Dot, curve, scatter
 from bitward.statistics import Interval
 
 FOLDER = Path(__file__).parent
+ACROSS, LOST = "bit error rate: flips per stored bit", "points lost"
 Row = Sequence[str]
 
 
@@ -59,8 +61,20 @@ def page(
 
 def render_flow(summary: Mapping[str, Any]) -> str:
     """The report of a software-only flow, from its summary."""
+    return page(
+        summary["flow"],
+        f"{summary['network']}, width {summary['width']:g} · {summary['dataset']}",
+        "What happens to a float network's accuracy when its weights are quantized without retraining, stored so, and "
+        "bits of these stored words flip.",
+        flow_sections(summary),
+        summary,
+    )
+
+
+def flow_sections(summary: Mapping[str, Any]) -> list[Section]:
+    """What a software-only flow's report shows."""
     memory, at_risk, apart = summary["memory"], summary.get("exponents_at_risk", 0), summary.get("apart", 0)
-    sections = [
+    return [
         Section(
             "Accuracy without faults",
             ("Seed", "Float network", f"Stored as {summary['stored_as']}"),
@@ -86,14 +100,6 @@ def render_flow(summary: Mapping[str, Any]) -> str:
         ),
         *_vulnerability(summary),
     ]
-    return page(
-        summary["flow"],
-        f"{summary['network']}, width {summary['width']:g} · {summary['dataset']}",
-        "What happens to a float network's accuracy when its weights are quantized without retraining, stored so, and "
-        "bits of these stored words flip.",
-        sections,
-        summary,
-    )
 
 
 def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
@@ -115,15 +121,40 @@ def _vulnerability(summary: Mapping[str, Any]) -> list[Section]:
         for row in rows
     ]
     failed = sum(row["failed"] for row in rows)
+    curves = [
+        Section(
+            f"Accuracy lost against the rate, over {spread}", figure=curve(_says(dots), dots, ACROSS, LOST),
+            small="Means of training seeds, with Student's 95 % interval between seeds where there are several, else "
+            "over fault sets.",
+        )
+        for spread, dots in lost_dots(summary).items()
+    ]  # fmt: skip
     return [
+        *curves,
         Section(
             "Accuracy lost under faults",
             columns,
             cells,
             note="Vulnerability: the accuracy without faults less that under them, on the same images.",
             small=f"{number(failed)} trials failed and count as an accuracy of 0." if failed else "No trial failed.",
-        )
+        ),
     ]
+
+
+def lost_dots(summary: Mapping[str, Any]) -> dict[str, list[Dot]]:
+    """Points of accuracy lost at each rate, by how the flips are spread; means of training seeds."""
+    memory = summary["memory"]
+    tone: Tone = "hardened" if memory["stored_bits"] > memory["plain_bits"] else "plain"
+    found: dict[str, list[Dot]] = {}
+    for (spread, ber), cell in over_seeds(summary.get("vulnerability", [])).items():
+        low, lost, high = (100 * cell[name] for name in ("low", "drop", "high"))
+        says = f"{ber:g}: {lost:.2f} [{low:.2f}, {high:.2f}] points lost"
+        found.setdefault(spread, []).append(Dot(ber, lost, low, high, "", says, tone))
+    return found
+
+
+def _says(dots: Sequence[Dot]) -> str:
+    return "Accuracy lost: " + "; ".join(dot.says for dot in dots)
 
 
 def _assumed(rate: Mapping[str, Any]) -> str:

@@ -7,19 +7,23 @@ bits of a memory that are the same bit of the stored word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bitward.errors import StoreError
 from bitward.manifest import Manifest, Memory
-from bitward.report.load import AGREEING, Missing, RunData
+from bitward.report.load import AGREEING, Missing, RunData, has_changed
 from bitward.statistics import Interval, StratumTrials, exact, finite, stratified_share
+from bitward.statistics.fixed import finite_limits
 
 Metric = Literal["outputs_changed", "top1_changed"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+ALPHA = 0.05
 Method = Literal["census", "finite population", "exact, Clopper-Pearson", "strata added in squares"]
 
 
@@ -57,6 +61,7 @@ class Stratum:
     tried: int
     outputs_changed: int
     top1_changed: int
+    intervals: Mapping[Metric, Interval] = field(default_factory=dict, compare=False)  # found for all strata at once
 
     @property
     def copy(self) -> int:
@@ -87,32 +92,42 @@ def strata(manifest: Manifest, table: pa.Table) -> list[Stratum]:
             f"trials must be of design {manifest.design}'s memories, got {', '.join(sorted(unknown))}: they belong to "
             "another build; run the flow again"
         )
-    return [
+    parts = [
         Stratum(memory, stratum.stored_bit, stratum.size, *found.get((memory.name, stratum.stored_bit), (0, 0, 0)))
         for memory in manifest.memories
         for stratum in memory.strata
         if stratum.size
     ]
+    return _with_intervals(parts)
+
+
+def _with_intervals(parts: Sequence[Stratum]) -> list[Stratum]:
+    """The strata with the finite populations' intervals of both metrics: thousands of strata take one search."""
+    tried = np.array([max(1, part.tried) for part in parts])  # where none was tried nothing is made of it
+    sizes = np.array([part.size for part in parts])
+    known: list[dict[Metric, Interval]] = [{} for _ in parts]
+    for metric in METRICS if parts else ():
+        counts = np.array([getattr(part, metric) for part in parts])
+        low, high = finite_limits(counts, tried, sizes, ALPHA)
+        for at, part in enumerate(parts):
+            if part.tried:
+                known[at][metric] = Interval(
+                    float(low[at]), float(high[at]), float(counts[at] / part.tried), part.tried
+                )
+    return [replace(part, intervals=found) for part, found in zip(parts, known, strict=True)]
 
 
 def _counted(table: pa.Table) -> dict[tuple[str, int], tuple[int, int, int]]:
     """(trials, outputs changed, top-1 changed) by (memory, stored bit); dead bits are in no stratum."""
-    marked = pa.table(
-        {
-            "memory": table["memory"],
-            "stored_bit": table["stored_bit"],
-            **{
-                name: pc.fill_null(pc.greater(table[name], 0), True).cast(pa.int64())  # no verdict: no answers
-                for name in ("outputs_changed", "top1_changed")
-            },
-        }
-    ).filter(pc.is_valid(table["stored_bit"]))
+    columns: dict[str, Any] = {name: has_changed(table[name]).cast(pa.int64()) for name in METRICS}
+    marked = pa.table({"memory": table["memory"], "stored_bit": table["stored_bit"], **columns})
+    marked = marked.filter(pc.is_valid(table["stored_bit"]))
     sums = marked.group_by(["memory", "stored_bit"]).aggregate(
         [("memory", "count"), ("outputs_changed", "sum"), ("top1_changed", "sum")]
     )
-    columns = [sums[name].to_pylist() for name in ("memory_count", "outputs_changed_sum", "top1_changed_sum")]
+    found = [sums[name].to_pylist() for name in ("memory_count", "outputs_changed_sum", "top1_changed_sum")]
     keys = zip(sums["memory"].to_pylist(), sums["stored_bit"].to_pylist(), strict=True)
-    return dict(zip(keys, zip(*columns, strict=True), strict=True))
+    return dict(zip(keys, zip(*found, strict=True), strict=True))
 
 
 def combine(parts: Sequence[Stratum], metric: Metric) -> Estimate | None:
@@ -128,16 +143,19 @@ def combine(parts: Sequence[Stratum], metric: Metric) -> Estimate | None:
         return None
     tried, size = sum(part.tried for part in parts), sum(part.size for part in parts)
     counts = [getattr(part, metric) for part in parts]
-    found, method = _interval(parts, counts, tried, size)
+    found, method = _interval(parts, counts, tried, size, metric)
     value = sum(part.size * count / part.tried for part, count in zip(parts, counts, strict=True)) / size
     return Estimate(value, found.low, found.high, sum(counts), tried, size, method)
 
 
-def _interval(parts: Sequence[Stratum], counts: Sequence[int], tried: int, size: int) -> tuple[Interval, Method]:
+def _interval(
+    parts: Sequence[Stratum], counts: Sequence[int], tried: int, size: int, metric: Metric
+) -> tuple[Interval, Method]:
+    if len(parts) == 1:
+        known = parts[0].intervals.get(metric) or finite(counts[0], tried, size)
+        return known, "census" if tried == size else "finite population"
     if tried == size:
         return finite(sum(counts), tried, size), "census"
-    if len(parts) == 1:
-        return finite(counts[0], tried, size), "finite population"
     if all(part.tried * size == part.size * tried for part in parts):
         return exact(sum(counts), tried), "exact, Clopper-Pearson"
     strata = [StratumTrials(part.size, part.tried, count) for part, count in zip(parts, counts, strict=True)]

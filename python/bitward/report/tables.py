@@ -14,7 +14,6 @@ from bitward.campaign.query import flips
 from bitward.report.figures import Bar, number, sentence, whisker
 from bitward.report.heatmap import Column
 from bitward.report.load import AGREEING, SIDES, Missing, RunData, Side, Trials
-from bitward.report.model import model_rows
 from bitward.report.statistics import Estimate, Stratum, agreement, combine, of_memory
 
 Verdict = Literal["pass", "fail", "open"]
@@ -27,6 +26,8 @@ RESOURCES = {
     "bram36": "Block RAM, 36 Kb",
     "uram": "UltraRAM",
     "dsp": "DSP slice",
+    "carry": "Carry chain of 8 bits",
+    "levels": "Levels of logic between registers, at most",
 }
 
 
@@ -136,6 +137,10 @@ def _recounted(run: RunData) -> Iterator[tuple[tuple[str, ...], int]]:
         if not isinstance(trials, Missing):
             yield ("msb_faults", injected), trials.table.num_rows
             yield ("msb_faults", f"changed_{side}"), trials.count("outputs_changed")
+    for name, trials in run.campaigns.items():
+        if name.startswith("ber-"):
+            rate, side = name.removeprefix("ber-").rsplit("-", 1)
+            yield ("ber", side, "points", rate, "trials_changed"), trials.count("top1_changed")
     found = agreement(run)
     if not isinstance(found, Missing):
         yield ("targets_agree", "compared"), found.compared
@@ -208,8 +213,9 @@ def _histogram(side: Side, trials: Trials) -> tuple[Bar, ...]:
         (4, 7, "4 to 7 changed"),
         (8, 1 << 62, "8 or more changed"),
     )
-    changed = trials.table["top1_changed"].to_pylist()
-    counts = [sum(low <= value <= high for value in changed) for low, high, _ in bins]
+    changed = trials.table["top1_changed"]
+    inside = [pc.and_(pc.greater_equal(changed, low), pc.less_equal(changed, high)) for low, high, _ in bins]
+    counts = [int(pc.sum(each).as_py() or 0) for each in inside]
     top = max(counts).bit_length()
     return tuple(
         Bar(label, count.bit_length() / top, side, number(count))
@@ -308,7 +314,7 @@ def provenance(run: RunData) -> list[tuple[str, str]]:
         manifest = run.manifests.get(side)
         rows.append((f"Design id, {side}", f"0x{manifest.design_id:08x}" if manifest else "not built"))
     for name, trials in run.campaigns.items():
-        what = f"trials of {flips(trials.table)}" if name.startswith("model") else "faults"
+        what = f"trials of {flips(trials.table)}" if name.startswith(("model-", "ber-")) else "faults"
         seen = f"{number(trials.table.num_rows)} {what} x {trials.images} images"
         rows.append((f"Campaign {name}", f"{seen}, fingerprint {trials.fingerprint[:12]}"))
     return rows
@@ -352,7 +358,8 @@ def unmeasured(run: RunData) -> list[str]:
     if absent:
         found.append(f"Campaigns without trials: {', '.join(absent)}.")
     elsewhere = "Upsets in flip-flops and in the FPGA's configuration memory"
-    most = max((row.flips.most for row in model_rows(run) if row.flips), default=1)
+    several = (flips(trials.table) for name, trials in run.campaigns.items() if name.startswith(("model-", "ber-")))
+    most = max((each.most for each in several if each), default=1)
     found.append(f"{elsewhere}{'' if most > 1 else ', and of several bits at once,'} were not injected.")
     return found
 
