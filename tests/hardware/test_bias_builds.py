@@ -12,7 +12,8 @@ from small_networks import export
 
 from bitward.faults import every_fault
 from bitward.flow.verify import run_qonnx, verify_build
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest, apply_edge
 from bitward.rewrites import harden_model
 from bitward.schemes import Plain, Tmr

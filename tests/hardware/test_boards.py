@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitward.errors import ConfigError
-from bitward.hardware.boards import CLOCK_TOLERANCE, clock_divisors, load_board, pl_clock
+from bitward.hardware.boards import load_board
+from bitward.hardware.clocks import CLOCK_TOLERANCE, clock_divisors, pl_clock
 
 KV260 = load_board("kv260")
 GIVEN = sorted({1000 / (first * second) for first in range(1, 64) for second in range(1, 64)})

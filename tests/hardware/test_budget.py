@@ -13,7 +13,7 @@ from qonnx.custom_op.registry import getCustomOp
 from bitward.errors import ConfigError
 from bitward.hardware import budget
 from bitward.hardware.boards import load_board
-from bitward.hardware.build import BuildOptions, declare
+from bitward.hardware.declare import BuildOptions, declare
 from bitward.hardware.estimates import estimate, node_resources, total
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.generate import fold_graph

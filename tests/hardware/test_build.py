@@ -18,7 +18,8 @@ from bitward.errors import ConfigError, ManifestError, ModelError, ToolError
 from bitward.faults import every_fault
 from bitward.flow.verify import run_qonnx, verify_build
 from bitward.hardware import build as build_module
-from bitward.hardware.build import BuildOptions, build, measure_cycles
+from bitward.hardware.build import build, measure_cycles
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest, Memory, apply_edge
 from bitward.rewrites import harden_model
 from bitward.schemes import Plain, Tmr
@@ -169,7 +170,7 @@ def test_the_same_model_builds_the_same_files(tmp_path, dense):
     assert other.design_id != first.design_id
 
 
-def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(tmp_path, dense, monkeypatch):
+def test_a_failed_build_leaves_the_earlier_one_and_the_log_that_it_names(tmp_path, dense, monkeypatch):
     out = tmp_path / "out"
     build(dense.path, out, RTL_ALONE)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -181,6 +182,8 @@ def test_a_failed_build_leaves_the_earlier_one_and_nothing_else(tmp_path, dense,
     with pytest.raises(ToolError, match="^verilator_bin must end with exit code 0"):
         build(dense.path, out, BuildOptions("msb", fifos="safe"))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out", ".out.partial"}
+    build(dense.path, out, RTL_ALONE)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from qonnx.core.modelwrapper import ModelWrapper
 
 from bitward.errors import ConfigError
-from bitward.hardware.build import BuildOptions, declare
+from bitward.hardware.declare import BuildOptions, declare
 from bitward.hardware.fifos import LEAST, QUEUE, queues, safe_depths, set_depths
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.generate import fold_graph

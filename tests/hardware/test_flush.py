@@ -12,7 +12,8 @@ import pytest
 import small_networks
 
 from bitward.faults import Fault
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest, Memory
 from bitward.targets.engine import EngineTarget
 from bitward.targets.rtl import RtlTarget

@@ -16,7 +16,8 @@ from bitward.engine.images import load_images
 from bitward.errors import BitwardError
 from bitward.faults import Fault, single_bit_stratified
 from bitward.flow.verify import equal_images, run_qonnx, verify_build
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest, apply_edge
 from bitward.targets.engine import EngineTarget
 from bitward.targets.rtl import RtlTarget

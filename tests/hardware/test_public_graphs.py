@@ -11,7 +11,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from bitward.engine import HardwareEngine
 from bitward.errors import ModelError
 from bitward.flow.verify import equal_images, run_qonnx, verify_build
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import apply_edge
 
 IMAGES = 100

@@ -180,3 +180,12 @@ def test_the_command_prints_and_writes_the_counts(tmp_path, runs, digits_run, ca
     said = capsys.readouterr()
     assert "Yosys 0.70, out of context, not Vivado" in said.out + said.err and "of the chip" in said.out + said.err
     assert json.loads((tmp_path / "r.json").read_text())["total"]["ff"] > 0
+
+
+def test_counts_are_told_where_nothing_can_be_kept(tmp_path, runs, monkeypatch):
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a-file"))
+    build = write_build(tmp_path / "build")
+    first, second = resources(build), resources(build)
+    assert first["instances"] == second["instances"]
+    assert len(runs) == 2 * (1 + 1)  # elaborated and synthesised, each time

@@ -11,7 +11,8 @@ import small_networks
 
 from bitward.faults import Fault, every_fault
 from bitward.flow.verify import run_qonnx
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import apply_edge
 from bitward.schemes import Secded
 from bitward.targets.engine import EngineTarget

@@ -16,7 +16,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 
 from bitward.errors import ModelError
 from bitward.hardware import sizing
-from bitward.hardware.build import REGISTERS, BuildOptions, build
+from bitward.hardware.build import REGISTERS, build
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.fifos import Queue, queues
 from bitward.hardware.gauge import Gauge, GaugedSimulation, Measured
 from bitward.hardware.simulate import compile_model

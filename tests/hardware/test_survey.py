@@ -17,7 +17,7 @@ from torch import nn
 
 from bitward.cli import main
 from bitward.errors import ModelError
-from bitward.hardware.build import BuildOptions
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.survey import survey
 
 MODELS = Path(__file__).resolve().parents[2] / "onnx_models"

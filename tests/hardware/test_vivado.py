@@ -65,6 +65,9 @@ def test_a_good_run_leaves_bit_handoff_and_figures(shell, build, fake_tool, tmp_
         },
         "bit": bit.name,
     }
+    assert json.loads((build / "report" / "post_synth_resources.json").read_text()) == {
+        "(top)": {"LUT": 12345, "FF": 23456, "BRAM_36K": 16, "BRAM_18K": 3, "URAM": 2, "DSP": 24}
+    }
 
 
 def test_the_same_inputs_are_not_run_again(shell, build, fake_tool, tmp_path):

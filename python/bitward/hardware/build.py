@@ -5,32 +5,42 @@ DIR/manifest.json    every memory, its format, scheme, layout and address
 DIR/source.onnx      the model given      DIR/hardware.onnx  FINN's graph of RTL nodes (what the engine executes)
 DIR/memories.npz     golden stored images DIR/rtl/           all RTL, memory contents, bitward_top.sv, files.f
 DIR/sim/libmodel.so  the Verilator model  DIR/build.json     folding, cycles measured in RTL, versions, provenance
+DIR/report/          the same figures in FINN's files (hardware.finn_reports)
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bitward.errors import ConfigError, ModelError
 from bitward.hardware import budget
-from bitward.hardware.boards import Board, load_board
-from bitward.hardware.fifos import QUEUE, queues
+from bitward.hardware.boards import Board, board_kind, load_board
+from bitward.hardware.build_folder import replaced, sole_builder
+from bitward.hardware.declare import BuildOptions, declare, hardened_biases, memory_schemes
+from bitward.hardware.fifos import queues
+from bitward.hardware.finn_config import queue_depths
+from bitward.hardware.finn_reports import Stopwatch, write_reports
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.folding import target_cycles
-from bitward.hardware.generate import Design, fold_graph, generate, with_depths, without_paths, write_memory_files
+from bitward.hardware.generate import (
+    Design,
+    finn_notes,
+    fold_graph,
+    generate,
+    with_depths,
+    without_paths,
+    write_memory_files,
+)
 from bitward.hardware.lowering import Lowered, lower
 from bitward.hardware.overlay import build_overlay
 from bitward.hardware.rtllib import MVAU_FILES, collect, library_root
@@ -39,53 +49,14 @@ from bitward.hardware.sizing import Sizing, measured_depths, why_stopped
 from bitward.hardware.stitch import REGISTERS, counter_registers, map_size, top
 from bitward.manifest import Manifest
 from bitward.rewrites import (
-    FoldNegativeScales,
-    InsertMsbVoter,
-    LiftBiasTmr,
-    LiftVoters,
-    QuantizeBiases,
     bias_notes,
-    bias_schemes,
-    find_layers,
-    load_model,
-    protection,
-    read_weights,
 )
-from bitward.rewrites.harden import prepare
-from bitward.schemes import Scheme, Secded, Tmr
-from bitward.tools import atomic_write, git_hash, output_directory, resource, writing_to
+from bitward.schemes import Scheme
+from bitward.tools import atomic_write, git_hash, output_directory, resource
 
-Protect = Literal["model", "none", "msb", "tmr", "secded"]
 Progress = Callable[[str], None]
 
 MEASURED_IMAGES = 16  # images streamed through the RTL to measure latency and the steady rate
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build is made for. `protect` "model" keeps what the QONNX says; "none" is the unprotected twin.
-
-    "secded" is a property of the memories alone, a row a codeword: no QONNX graph declares it. `bias` "tmr" keeps
-    biases in triplicate: as memories of their own, added (`bias_as` "add"), or in the thresholds that they fold into.
-    `fifos` "measured" finds the depths of queues that `folding` does not give in the RTL, in `fifo_limit_s` seconds at
-    most; "safe" ones never stop the design, but are deeper than they must be. Without `simulate` there is RTL, but no
-    Verilator model, no measured cycles, and queues are as given or safe.
-    Biases to be added that are no integers are rounded to whole steps of the sums (bitward.rewrites.QuantizeBiases).
-    """
-
-    protect: Protect = "model"
-    voted: int = 1
-    target_fps: float = 100_000.0
-    clk_mhz: float = 200.0
-    board: str = "virtual"
-    folding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    ram_style: str = "block"
-    saturate_signs: bool = False
-    bias: Literal["model", "none", "tmr"] = "model"
-    bias_as: Literal["threshold", "add"] = "threshold"
-    fifos: Literal["measured", "safe"] = "measured"
-    fifo_limit_s: float = 180.0
-    simulate: bool = True
 
 
 def build(
@@ -99,11 +70,12 @@ def build(
     if out.resolve() == Path.cwd():
         raise ConfigError(f"out must be another folder than the one you are in, got {out}: name one below it.")
     out = out.resolve()  # where a symbolic link leads to
+    options = replace(options, board=board_kind(options.board))
     board = load_board(options.board)
     _check_clock(board, options.clk_mhz)
     cycles = target_cycles(options.target_fps, options.clk_mhz)
-    started = time.time()
-    with _sole_builder(out), _replaced(out) as work, finn_session(work / "finn"):
+    started, progress = time.time(), Stopwatch(progress)
+    with sole_builder(out), replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")
         design, schemes = _design(model, options, board, cycles)
         progress("writing RTL")
@@ -117,51 +89,9 @@ def build(
         if options.simulate:
             record |= _simulated(design, sizing, files, work, progress)
         record["wall_s"] = round(time.time() - started, 1)
+        write_reports(work, design, record, MEASURED_IMAGES, progress)
         atomic_write(work / "build.json", json.dumps(record, indent=1) + "\n")
     return manifest
-
-
-@contextmanager
-def _sole_builder(out: Path) -> Iterator[None]:
-    """No other build writes `out` meanwhile. Raises ConfigError at once where one does."""
-    output_directory(out.parent)
-    path = out.with_name(f".{out.name}.lock")
-    with writing_to(path):
-        lock = open(path, "a")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
-        except (BlockingIOError, FileNotFoundError):
-            is_ours = False
-        if not is_ours:  # held, or given back and removed just now
-            raise ConfigError(
-                f"out must be a folder that one build writes at a time, got {out}, where another one is at work: wait "
-                "for it to end, or name another folder."
-            )
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is held: nobody can hold a lock that others do not see
-
-
-@contextmanager
-def _replaced(out: Path) -> Any:
-    """Yields an empty folder beside `out` that takes its place if the body succeeds and is removed if it fails."""
-    work, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
-    if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
-        raise ConfigError(f"out must be a new folder or an earlier build, got {out}, which holds other files.")
-    shutil.rmtree(work, ignore_errors=True)
-    output_directory(work)
-    try:
-        yield work
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        work.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _check_clock(board: Board, clk_mhz: float) -> None:
@@ -173,50 +103,15 @@ def _check_clock(board: Board, clk_mhz: float) -> None:
         )
 
 
-def declare(model_path: Path, options: BuildOptions) -> tuple[Any, dict[str, Scheme]]:
-    """The plain QONNX graph with signs folded, and how each layer's weights are to be stored.
-
-    Hardening is declared on the QONNX graph (voter nodes); here it is lifted to annotations, as streamlining cannot see
-    weights through a voter. A SEC-DED codeword spans the weights of a row, whose number folding decides: it is declared
-    here, with rows of one.
-    """
-    model = prepare(load_model(model_path)).transform(LiftBiasTmr())
-    if options.bias_as == "add":
-        model = model.transform(FoldNegativeScales(options.saturate_signs)).transform(QuantizeBiases())
-    if options.protect in ("msb", "tmr") and not _is_hardened(model):
-        model = model.transform(FoldNegativeScales(options.saturate_signs))
-        model = _insert_voters(model, options)
-    elif options.protect in ("msb", "tmr") or (options.protect == "secded" and _is_hardened(model)):
-        raise ConfigError(
-            f"protect must be 'model' or 'none' for a model that is hardened already, got {options.protect!r}."
-        )
-    model = model.transform(LiftVoters())
-    model = model.transform(FoldNegativeScales(options.saturate_signs))
-    if options.protect == "secded":
-        layers = find_layers(model).items()
-        return model, {name: Secded(read_weights(model, layer).bits, 1) for name, layer in layers}
-    return model, {} if options.protect == "none" else protection(model)
-
-
-def _is_hardened(model: Any) -> bool:
-    return any(node.op_type == "MsbVoter" for node in model.graph.node)
-
-
-def _insert_voters(model: Any, options: BuildOptions) -> Any:
-    if options.protect == "msb":
-        return model.transform(InsertMsbVoter(None, options.voted))
-    for name, layer in find_layers(model).items():  # full TMR votes all bits, and layers may differ in width
-        model = model.transform(InsertMsbVoter([name], read_weights(model, layer).bits))
-    return model
-
-
 def _design(model_path: Path, options: BuildOptions, board: Board, cycles: int) -> tuple[Design, dict[str, Scheme]]:
     model, schemes = declare(model_path, options)
     lowered = lower(model, bias_as=options.bias_as)
     stored = memory_schemes(lowered, schemes, hardened_biases(model, options), options.bias_as)
     folded = folded_to_fit(lowered, stored, options, board, cycles)
     design = generate(lowered, folded, board.part, 1000.0 / options.clk_mhz)
-    return replace(design, biases=bias_notes(model)), stored
+    return replace(
+        design, biases=bias_notes(model), notes=finn_notes(lowered, options.folding, options.specialize)
+    ), stored
 
 
 def folded_to_fit(
@@ -233,18 +128,11 @@ def folded_to_fit(
     return budget.check(fold, cycles, board.resources, options.clk_mhz)
 
 
-def hardened_biases(model: Any, options: BuildOptions) -> list[str] | None:
-    """The layers whose biases are kept in triplicate: those that the QONNX says, none, or all (None)."""
-    if options.bias == "model":
-        return list(bias_schemes(model))
-    return None if options.bias == "tmr" else []
-
-
 def _sized(
     design: Design, options: BuildOptions, board: Board, files: list[str], work: Path, progress: Progress
 ) -> tuple[Design, Sizing | None]:
     """The design with queues as deep as measuring shows, unless folding gives all depths or safe ones are asked for."""
-    fixed = {name: int(options.folding[name]["depth"]) for name in options.folding if name.startswith(QUEUE)}
+    fixed = queue_depths(options.folding)
     if not options.simulate or options.fifos == "safe" or all(queue.name in fixed for queue in queues(design.model)):
         return design, None
     manifest = _manifest(design, "gauged", options, work / "rtl")
@@ -254,30 +142,6 @@ def _sized(
     sizing = measured_depths(design.model, work, files, fixed, options.fifo_limit_s, progress)
     top_file.unlink()
     return with_depths(design, sizing.depths, board.part), sizing
-
-
-def memory_schemes(
-    lowered: Lowered, layers: Mapping[str, Scheme], biases: Sequence[str] | None, bias_as: Literal["threshold", "add"]
-) -> dict[str, Scheme]:
-    """How each memory stores its words, by name: weights as their layer's scheme says, biases in triplicate.
-
-    `biases` are those of these layers, of all for None; where they fold into thresholds, these are. Raises
-    ModelError for a scheme of a layer that has no weights, and where no memory holds the biases to protect.
-    """
-    weights = {parameter.layer: name for name, parameter in lowered.parameters.items() if parameter.role == "weight"}
-    unknown = sorted(set(layers) - set(weights))
-    if unknown:
-        raise ModelError(f"protected layers must be weight layers of the model, got {', '.join(unknown)}.")
-    schemes = {weights[layer]: scheme for layer, scheme in layers.items()}
-    role = "bias" if bias_as == "add" else "threshold"
-    of_role = {name: parameter for name, parameter in lowered.parameters.items() if parameter.role == role}
-    held = {name: each for name, each in of_role.items() if biases is None or each.layer in biases}
-    if biases != [] and not held:
-        raise ModelError(
-            f"a model whose biases are to be protected must have them in a {role} memory, got memories "
-            f"{', '.join(lowered.parameters)}: build with bias 'none', or with the other bias_as."
-        )
-    return schemes | {name: Tmr(parameter.bits, parameter.bits) for name, parameter in held.items()}
 
 
 def _manifest(design: Design, name: str, options: BuildOptions, rtl: Path) -> Manifest:
@@ -345,6 +209,7 @@ def _record(
         "target_fps": options.target_fps,
         "clk_mhz": options.clk_mhz,
         "folding": design.folding,
+        "notes": list(design.notes),
         "versions": versions(),
         "git": git_hash(),
         **dict.fromkeys(("cycles", "pace", "compile_s", "libmodel_sha256"), "not measured"),
@@ -389,7 +254,7 @@ def _pace(design: Design, steady: float, sizing: Sizing | None) -> dict[str, Any
 
 
 def measure_cycles(build_dir: Path, images: int = MEASURED_IMAGES, seed: int = 0) -> dict[str, float]:
-    """Latency (first beat in to last beat out of one image) and steady cycles per image, both in RTL."""
+    """Latency (first beat in to last beat out of one image), steady cycles per image, and those of all `images`."""
     with Simulation(build_dir) as simulation:
         io = simulation.manifest.io
         if io is None:
@@ -401,6 +266,7 @@ def measure_cycles(build_dir: Path, images: int = MEASURED_IMAGES, seed: int = 0
         return {
             "latency": alone.latency_cycles(io.output.beats),
             "steady_per_image": streamed.steady_cycles(io.output.beats),
+            "stream": int(streamed.out_cycles[-1] - streamed.in_cycles[0]) + 1,
         }
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from bitward.errors import ConfigError, nearest
 from bitward.hardware.estimates import in_luts, node_resources
+from bitward.hardware.finn_attributes import CHOSEN
 
 SLOWEST_CYCLES = 2**40  # an image in hours: a target below that asks for the smallest design as well
 IN_TURN = ("Pool_rtl", "StoredVVAU_rtl")  # take a window's taps for some channels, then for the next ones
-CHOSEN = ("PE", "SIMD", "ram_style", "parallel_window")  # attributes that a folding configuration may set
 MAX_WEIGHT_BEAT_BITS = 4096  # one memory row; wider rows cost more block RAM ports than the K26 has
 
 
@@ -58,16 +58,22 @@ class Choices:
 
 
 def set_folding(
-    model: Any, units: Mapping[str, Choices], cycles: int, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    model: Any,
+    units: Mapping[str, Choices],
+    cycles: int,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> Any:
     """Every node of the specialised graph has its PE and SIMD; `overrides` win.
 
-    `units` are the choices of the nodes that hold memories, by node name. `overrides` maps a layer's name (its unit),
-    a memory's name (the node that holds it) or a node's name to attributes. Raises ConfigError for an override that
-    names none of these, or no attribute of it, or cannot be had.
+    `units` are the choices of the nodes that hold memories, by node name. `overrides` maps nodes to attributes
+    (finn_config.translate makes them of a file); errors call a node as `called` does. Raises ConfigError for an
+    override that no attribute is named by, or that cannot be had.
     """
     from qonnx.custom_op.registry import getCustomOp
 
+    given = overrides or {}
+    names = {name: choices.name for name, choices in units.items()} | dict(called or {})
     for node in model.graph.node:
         if node.name in units:
             _fold_unit(getCustomOp(node), units[node.name], cycles)
@@ -76,25 +82,25 @@ def set_folding(
         if node.op_type in IN_TURN:
             _quicken_window_generator(model, node, units.get(node.name), cycles)
     nodes = {node.name: node for node in model.graph.node}
-    named = {choices.memory: nodes[name] for name, choices in units.items()}
-    named |= {choices.layer: nodes[name] for name, choices in units.items() if choices.layer}
-    _override(model, named, units, overrides or {})
+    for name, attributes in given.items():
+        _override(getCustomOp(nodes[name]), names.get(name, name), attributes, name in units)
     for name, choices in units.items():
-        _check(getCustomOp(nodes[name]), choices)
+        _check(getCustomOp(nodes[name]), choices, names[name])
     for node in model.graph.node:
         if node.op_type in IN_TURN:
             _match_window_generator(model, node)
         if node.op_type == "StoredMVAU_rtl":
-            _widen_window_generator(model, node, cycles)
-    _still(model, named, overrides or {})
+            _widen_window_generator(model, node, cycles, given)
+    for name, attributes in given.items():
+        _still(getCustomOp(nodes[name]), names.get(name, name), attributes)
     return model
 
 
-def _check(op: Any, unit: Choices) -> None:
+def _check(op: Any, unit: Choices, called: str) -> None:
     for name, allowed in unit.values.items():
         if op.get_nodeattr(name) not in allowed:
             raise ConfigError(
-                f"folding of {unit.name}: {name} must be one of {', '.join(map(str, allowed))}, got "
+                f"folding of {called}: {name} must be one of {', '.join(map(str, allowed))}, got "
                 f"{op.get_nodeattr(name)}."
             )
 
@@ -158,24 +164,11 @@ def _cost(op: Any, unit: Choices, choice: Sequence[int]) -> float:
     return in_luts(node_resources(op))
 
 
-def _override(
-    model: Any, named: Mapping[str, Any], units: Mapping[str, Choices], overrides: Mapping[str, Mapping[str, Any]]
-) -> None:
-    from qonnx.custom_op.registry import getCustomOp
-
-    nodes = {**{node.name: node for node in model.graph.node}, **named}
-    for name, attributes in overrides.items():
-        if name not in nodes:
-            raise ConfigError(
-                f"folding must name a layer or node ({', '.join(nodes)}), got {name!r}; {nearest(name, nodes)}"
-            )
-        if not isinstance(attributes, Mapping):
-            raise ConfigError(f'folding of {name} must map attributes to values, as {{"PE": 2}}, got {attributes!r}.')
-        op = getCustomOp(nodes[name])
-        for key, value in attributes.items():
-            _set(op, name, key, value)
-        if nodes[name].name not in units:  # those are checked against their choices
-            _check_channels(name, op, attributes)
+def _override(op: Any, called: str, attributes: Mapping[str, Any], is_unit: bool) -> None:
+    for key, value in attributes.items():
+        _set(op, called, key, value)
+    if not is_unit:  # those are checked against their choices
+        _check_channels(called, op, attributes)
 
 
 def _set(op: Any, name: str, key: str, value: Any) -> None:
@@ -197,19 +190,15 @@ def _set(op: Any, name: str, key: str, value: Any) -> None:
     op.set_nodeattr(key, value)
 
 
-def _still(model: Any, named: Mapping[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> None:
-    """What was asked for is what the nodes have, also where a window generator must go by the node behind it."""
-    from qonnx.custom_op.registry import getCustomOp
-
-    nodes = {**{node.name: node for node in model.graph.node}, **named}
-    for name, attributes in overrides.items():
-        for key, value in attributes.items():
-            got = getCustomOp(nodes[name]).get_nodeattr(key)
-            if got != value:
-                raise ConfigError(
-                    f"folding of {name}: {key} must go with the node behind it, which asks for {got}, got {value}: "
-                    "fold that one, or leave this out."
-                )
+def _still(op: Any, called: str, attributes: Mapping[str, Any]) -> None:
+    """What was asked for is what the node has, also where a window generator must go by the node behind it."""
+    for key, value in attributes.items():
+        got = op.get_nodeattr(key)
+        if got != value:
+            raise ConfigError(
+                f"folding of {called}: {key} must go with the node behind it, which asks for {got}, got {value}: "
+                "fold that one, or leave this out."
+            )
 
 
 def _check_channels(name: str, op: Any, attributes: Mapping[str, Any]) -> None:
@@ -258,12 +247,17 @@ def _match_window_generator(model: Any, node: Any) -> Any:
     return None
 
 
-def _widen_window_generator(model: Any, mvau: Any, cycles: int) -> None:
-    """A window generator that misses the target with all channels in a beat sends whole windows instead."""
+def _widen_window_generator(model: Any, mvau: Any, cycles: int, given: Mapping[str, Mapping[str, Any]]) -> None:
+    """A window generator that misses the target with all channels in a beat sends whole windows instead.
+
+    One whose way of sending is given keeps it.
+    """
     from qonnx.custom_op.registry import getCustomOp
 
     producer = model.find_producer(mvau.input[0])
     if producer is None or producer.op_type != "ConvolutionInputGenerator_rtl":
+        return
+    if "parallel_window" in given.get(producer.name, {}):
         return
     op = getCustomOp(producer)
     kernel_height, kernel_width = op.get_nodeattr("ConvKernelDim")

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from bitward.errors import ConfigError
 from bitward.hardware import memories as mem
 from bitward.hardware.budget import choose_ram_styles
-from bitward.hardware.fifos import QUEUE, insert_fifos, queues, safe_depths, set_depths
-from bitward.hardware.folding import CHOSEN, Choices, set_folding
+from bitward.hardware.fifos import insert_fifos, queues, safe_depths, set_depths
+from bitward.hardware.finn_attributes import CHOSEN
+from bitward.hardware.finn_config import DEFAULTS, Config, Translated, check_specialisation, hardware_nodes, translate
+from bitward.hardware.folding import Choices, set_folding
 from bitward.hardware.lowering import Lowered
 from bitward.hardware.specialise import specialise
 from bitward.hardware.stitch import Link, Node, Stream, Window, windows
@@ -28,7 +30,6 @@ from bitward.schemes import Scheme
 if TYPE_CHECKING:
     from bitward.hardware.ops._stored import StoredModule
 
-DEFAULTS = "Defaults"  # FINN's key for all nodes of a kind, which bitward leaves empty
 MEMORY_KEY = "bitward.memory"  # metadata of a node: the manifest's memory that holds its parameters
 BUILD_PATHS = ("code_gen_dir_ipgen", "ipgen_path", "ip_path")  # attributes that name FINN's folders, gone after a build
 
@@ -48,6 +49,7 @@ class Design:
     folding: dict[str, dict[str, Any]]
     steps: list[str]
     biases: Sequence[str] = ()  # what was done to biases before lowering
+    notes: Sequence[str] = ()  # which nodes FINN's names mean, and what of its files is left out
 
 
 def fold_graph(
@@ -60,18 +62,18 @@ def fold_graph(
     """The hardware graph, folded, with width converters and queues between its nodes.
 
     `schemes` maps a memory's name to how its words are stored; memories not named are plain. `ram_style` is that of
-    weights. `overrides` are a folding configuration, with the depths of queues.
+    weights. `overrides` are a folding configuration in FINN's form or bitward's own, with the depths of queues.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
 
     model = specialise(copy.deepcopy(lowered.model), lowered.parameters)
     for op in stored_ops(model):
         _store(op, lowered, schemes, ram_style)
-    given = {name: values for name, values in (overrides or {}).items() if values or name != DEFAULTS}
-    found = {name: _queue(name, given.pop(name)) for name in list(given) if name.startswith(QUEUE)}
     units = {op.onnx_node.name: _choices(op, lowered) for op in stored_ops(model)}
-    model = set_folding(model, units, cycles, given)
-    choose_ram_styles(model, {name for name, values in given.items() if "ram_style" in values})
+    given = translate(overrides or {}, hardware_nodes(model, units))
+    found = {name: _queue(name, values) for name, values in given.queues.items()}
+    model = set_folding(model, units, cycles, given.overrides, given.called)
+    choose_ram_styles(model, {name for name, values in given.overrides.items() if "ram_style" in values})
     model = specialise(model.transform(InsertDWC()), lowered.parameters)
     model = insert_fifos(_name_streams(model))
     ends = {queue.name: [queue.producer, queue.consumer] for queue in queues(model)}
@@ -93,6 +95,21 @@ def _queue(name: str, values: Any) -> dict[str, Any]:
     if not is_given or any(type(value) is not kinds[key] for key, value in values.items()):
         raise ConfigError(f'folding of {name} must give its depth, as {{"depth": 16}}, got {values!r}.')
     return dict(values)
+
+
+def translated(lowered: Lowered, config: Config, where: str = "folding") -> Translated:
+    """What a folding or specialisation file means for the design."""
+    model = specialise(copy.deepcopy(lowered.model), lowered.parameters)
+    units = {op.onnx_node.name: _choices(op, lowered) for op in stored_ops(model)}
+    return translate(config, hardware_nodes(model, units), where)
+
+
+def finn_notes(lowered: Lowered, folding: Config, specialize: Config) -> list[str]:
+    """What FINN's names mean here, and what its files ask for that is left out. ConfigError where they ask for HLS."""
+    given, checked = translated(lowered, folding), translated(lowered, specialize, "specialize")
+    check_specialisation(checked)
+    means = [f"{name} is {ours}" for name, ours in given.names.items()]
+    return [*([f"FINN's names: {', '.join(means)}"] if means else []), *given.notes, *checked.notes]
 
 
 def stored_ops(model: Any) -> Iterator[StoredModule]:

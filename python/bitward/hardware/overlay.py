@@ -16,12 +16,16 @@ import re
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from bitward.errors import BoardError, ConfigError
-from bitward.hardware.boards import Board, clock_divisors
+from bitward.hardware.clocks import clock_divisors
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, output_directory
+
+if TYPE_CHECKING:
+    from bitward.hardware.boards import Board
 
 MAGIC = b"bitward virtual overlay: not an FPGA bitstream\n"
 ACCELERATOR = "accelerator"  # instance names: what a user writes after `overlay.`

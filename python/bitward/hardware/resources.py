@@ -17,11 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from bitward.errors import OutputError
 from bitward.hardware import synthesis
 from bitward.hardware.elaborated import Unit, cut
 from bitward.hardware.synthesis import Resources
@@ -201,13 +203,13 @@ def _kept(digest: str) -> Counts | None:
     """What the cache has; None where it has nothing, or something damaged."""
     try:
         counts: Counts = json.loads(_place(digest).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, json.JSONDecodeError):
         return None
     return counts
 
 
 def _synthesise(units: Sequence[Unit], work: Path, log: Path) -> dict[str, Counts]:
-    """Counts of the units, by digest, which stand side by side in one design; they are in the cache."""
+    """Counts of the units, by digest, which stand side by side in one design; in the cache, where it can be written."""
     name, top = units[0].digest[:16], "side_by_side"
     for unit in units:
         (work / f"{unit.digest[:16]}.il").write_text(unit.distinct)
@@ -225,7 +227,8 @@ def _synthesise(units: Sequence[Unit], work: Path, log: Path) -> dict[str, Count
     for unit in units:
         counts = {**synthesis.row(modules, unit.top), "levels": levels(netlists[unit.top]["cells"])}
         kept = _place(unit.digest)
-        atomic_write(output_directory(kept.parent) / kept.name, json.dumps(counts) + "\n")
+        with suppress(OutputError):  # a home folder that cannot be written: it is counted again next time
+            atomic_write(output_directory(kept.parent) / kept.name, json.dumps(counts) + "\n")
         found[unit.digest] = counts
     return found
 

@@ -14,7 +14,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitward.hardware.boards import PlClock, clock_divisors, load_board
+from bitward.hardware.boards import load_board
+from bitward.hardware.clocks import PlClock, clock_divisors
 from bitward.hardware.overlay import DMA_LENGTH_BITS, Overlay, Window, describe, memory_bits
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, git_hash, output_directory, resource, writing_to

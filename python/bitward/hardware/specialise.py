@@ -35,12 +35,12 @@ def back_ends() -> tuple[dict[str, str], dict[str, str]]:
 def specialise(model: Any, parameters: Container[str]) -> Any:
     """The abstract nodes of the graph are RTL nodes, those that read an initializer in `parameters` storing ones.
 
-    Those are named anew, by operator and number; the others keep their names, for folding goes by them. Raises
-    ModelError for a node that has no RTL.
+    Those are named anew, by operator and number, counted as FINN counts (`in_order`); the others keep their names, for
+    folding goes by them. Raises ModelError for a node that has no RTL.
     """
     plain, storing = back_ends()
     named = Counter(node.op_type for node in model.graph.node if node.domain == RTL_DOMAIN)
-    for node in model.graph.node:
+    for node in in_order(model):
         if node.domain != ABSTRACT_DOMAIN:
             continue
         table = storing if any(name in parameters for name in node.input) else plain
@@ -55,3 +55,12 @@ def specialise(model: Any, parameters: Container[str]) -> Any:
         for attribute in [a for a in node.attribute if a.name == "preferred_impl_style"]:
             node.attribute.remove(attribute)
     return model
+
+
+def in_order(model: Any) -> list[Any]:
+    """The nodes in the order of qonnx's SortGraph, in which FINN numbers them: by the longest path before them."""
+    levels: dict[str, int] = {}
+    for node in model.graph.node:
+        before = [levels.get(each.output[0], 0) for each in model.find_direct_predecessors(node) or []]
+        levels[node.output[0]] = 1 + max(before, default=0)
+    return sorted(model.graph.node, key=lambda node: levels[node.output[0]])

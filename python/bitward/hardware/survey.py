@@ -18,7 +18,8 @@ from bitward.engine.datatypes import IntegerType
 from bitward.errors import BitwardError, ModelError
 from bitward.hardware import budget
 from bitward.hardware.boards import load_board
-from bitward.hardware.build import BuildOptions, declare, folded_to_fit, hardened_biases, memory_schemes
+from bitward.hardware.build import folded_to_fit
+from bitward.hardware.declare import BuildOptions, declare, hardened_biases, memory_schemes
 from bitward.hardware.estimates import Resources, estimate, total
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.folding import target_cycles
@@ -27,6 +28,7 @@ from bitward.hardware.lowering.constants import settle
 from bitward.hardware.lowering.edges import enter, leave
 from bitward.hardware.lowering.macs import weights_of
 from bitward.hardware.lowering.passes import prepare as prepare_to_lower
+from bitward.hardware.lowering.rule import RULES
 from bitward.hardware.lowering.values import Value
 from bitward.hardware.lowering.walk import BiasAs, Walk, where
 from bitward.rewrites import FoldNegativeScales, Layer, LiftBiasTmr, LiftVoters, find_layers, load_model
@@ -124,7 +126,7 @@ class _Surveyor(Walk):
         except ModelError as error:
             self._note(node, error, layer)
             for output in node.output:
-                self.set(output, self._stand_in(output, LEVELS if layer is None else SUMS))
+                self.set(output, self._stand_in(output, node, LEVELS if layer is None else SUMS))
         if layer is not None:
             self.made[layer.name] = tuple(each.name for each in self.graph.nodes[before:])
 
@@ -132,9 +134,21 @@ class _Surveyor(Walk):
         computed = [name for name in node.input if self.is_value(name)]
         if layer is None and len(computed) > 1 and any(self._is_stood_in(name) for name in computed):
             return  # scales and types of stand-ins are nobody's: where two tensors meet, they would be blamed
+        if node.op_type in RULES and any(self._is_shapeless(name) for name in (*node.input, *node.output)):
+            return self._note_weights(layer)  # behind an operator of which nobody knows what it gives
         self.problems.add(error, layer.name if layer else None)
         if layer is not None:
             self._look_before(node, layer)
+
+    def _is_shapeless(self, name: str) -> bool:
+        return bool(name) and not self.model.get_tensor_shape(name) and self.model.get_initializer(name) is None
+
+    def _note_weights(self, layer: Layer | None) -> None:
+        try:
+            if layer is not None:
+                weights_of(self.model, layer)
+        except ModelError as error:
+            self.problems.add(error, layer.name if layer else None)
 
     def _look_before(self, node: Any, layer: Layer) -> None:
         """The layer's input is looked at too, where its weights were refused."""
@@ -146,14 +160,22 @@ class _Surveyor(Walk):
     def _is_stood_in(self, name: str) -> bool:
         return self._values[name].origin == STAND_IN
 
-    def _stand_in(self, tensor: str, kind: IntegerType) -> Value:
-        shape = [int(size) for size in self.model.get_tensor_shape(tensor) or (1, 1)]
+    def _stand_in(self, tensor: str, node: Any, kind: IntegerType) -> Value:
+        """Of the tensor's shape; where an unknown operator left it unknown, of the shape of what the node takes."""
+        sizes = self.model.get_tensor_shape(tensor)
+        if not sizes:
+            before = next((self._values[name] for name in node.input if self.is_value(name)), None)
+            if before is not None:
+                return self._placed(before.shape, before.axes, kind)
+        shape = [int(size) for size in sizes or (1, 1)]
         if len(shape) == 4:
             shape = [shape[0], shape[2], shape[3], shape[1]]
-        axes = "NCHW" if len(shape) == 4 else "NC"
+        return self._placed(tuple(shape), "NCHW" if len(shape) == 4 else "NC", kind)
+
+    def _placed(self, shape: tuple[int, ...], axes: Any, kind: IntegerType) -> Value:
         name = f"stand_in_{len(self.graph.tensors)}"
-        self.graph.tensors[name] = (tuple(shape), str(kind))
-        return Value(name, kind, kind.low, kind.high, tuple(shape), axes, origin=STAND_IN)
+        self.graph.tensors[name] = (shape, str(kind))
+        return Value(name, kind, kind.low, kind.high, shape, axes, origin=STAND_IN)
 
 
 def survey(path: Path, options: BuildOptions) -> Survey:

@@ -18,13 +18,13 @@ from bitward_runtime.bitfile import bit_body
 
 from bitward.errors import BoardError, ToolError
 from bitward.hardware import vivado_reports as reports
+from bitward.hardware.finn_reports import write_post_synth
 from bitward.hardware.handoff import check_handoff
 from bitward.hardware.shell import ALLOWED, SCRIPT, Shell
 from bitward.tools import atomic_write, find_tool, output_directory, run, writing_to
 
 LOG = "bitward.log"  # all that Vivado said
 ARGUMENTS = ("-mode", "batch", "-notrace", "-log", "vivado.log", "-journal", "vivado.jou", "-source", SCRIPT)
-RECORD = "implementation"  # the part of build.json that is written here
 
 
 def implement(shell: Shell, build_dir: Path) -> Path:
@@ -50,6 +50,8 @@ def implement(shell: Shell, build_dir: Path) -> Path:
     run([vivado, *ARGUMENTS], cwd=shell.folder, log=shell.folder / LOG)
     record = examine(shell)
     bit = _publish(shell, build_dir / "overlay")
+    used = shell.folder / "reports" / "utilization.rpt"
+    write_post_synth(build_dir, reports.read_report(used), str(used))
     _keep(build_dir, {**record, "bit": bit.name, "bit_sha256": _sha256(bit)})
     return bit
 
@@ -124,12 +126,12 @@ def _publish(shell: Shell, out_dir: Path) -> Path:
 
 def _keep(build_dir: Path, record: dict[str, Any]) -> None:
     path = build_dir / "build.json"
-    atomic_write(path, json.dumps({**json.loads(path.read_text()), RECORD: record}, indent=1) + "\n")
+    atomic_write(path, json.dumps({**json.loads(path.read_text()), reports.RECORD: record}, indent=1) + "\n")
 
 
 def _known(shell: Shell, build_dir: Path) -> Path | None:
     """The `.bit` that the same inputs gave before; None where there is none, or another one."""
-    record = json.loads((build_dir / "build.json").read_text()).get(RECORD, {})
+    record = json.loads((build_dir / "build.json").read_text()).get(reports.RECORD, {})
     if record.get("build_id") != f"0x{shell.build_id:08x}":
         return None
     bit = build_dir / "overlay" / record["bit"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bitward.errors import ToolError
 
+RECORD = "implementation"  # the part of build.json that holds what is read here
 _CRITICAL = re.compile(r"^CRITICAL WARNING: \[([^\]]+)\] ?(.*)$", flags=re.MULTILINE)
 _MEMORY_READ = re.compile(r"^INFO: \[Synth 8-3876\] \$readmem data file '([^']+)' is read successfully", re.MULTILINE)
 
@@ -75,6 +76,14 @@ def utilisation(text: str, where: str = "utilization.rpt") -> Utilisation:
 
     luts, registers, urams, dsps = (int(used(site)) for site in ("CLB LUTs", "CLB Registers", "URAM", "DSPs"))
     return Utilisation(lut=luts, ff=registers, bram36=used("Block RAM Tile"), uram=urams, dsp=dsps)
+
+
+def block_rams(text: str, where: str = "utilization.rpt") -> tuple[int, int]:
+    """(RAMB36, RAMB18) of report_utilization: the two kinds that its tiles are made of."""
+    wide, narrow = (
+        _number(text, where, rf"^\|\s*{site}\*?\s*\|\s*(\d+)\s*\|", site) for site in ("RAMB36/FIFO", "RAMB18")
+    )
+    return int(wide), int(narrow)
 
 
 def timing(text: str, where: str = "timing.rpt") -> Timing:

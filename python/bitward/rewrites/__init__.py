@@ -17,13 +17,13 @@ from bitward.rewrites.layers import (
     Layer,
     QuantizedWeights,
     find_layers,
-    load_model,
     mark_layer,
     name_layers,
     read_weights,
     save_model,
 )
 from bitward.rewrites.lift_voters import LiftVoters, protection
+from bitward.rewrites.loading import load_model
 from bitward.rewrites.protect_exponents import PROTECTION_TARGETS, ProtectionTarget, at_risk, protect_exponents
 from bitward.rewrites.quantize_biases import QuantizeBiases, bias_notes, refused_biases, rounded_biases
 from bitward.rewrites.weight_scaling import Q2_5, Q2_5_AS_WRITTEN, WeightScaling, largest_scaled

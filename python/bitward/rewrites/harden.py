@@ -17,7 +17,8 @@ from qonnx.transformation.quant_constant_folding import FoldTransposeIntoQuantIn
 from bitward.rewrites.fold_negative_scales import FoldNegativeScales, negative_scales, saturated_weights
 from bitward.rewrites.insert_bias_tmr import InsertBiasTmr, bias_schemes
 from bitward.rewrites.insert_msb_voter import InsertMsbVoter
-from bitward.rewrites.layers import find_layers, load_model, save_model
+from bitward.rewrites.layers import NAMES_KEY, find_layers, keep_names, save_model
+from bitward.rewrites.loading import load_model
 from bitward.rewrites.quantize_biases import QuantizeBiases, refused_biases, rounded_biases
 from bitward.schemes import Scheme
 from bitward.tools import output_directory
@@ -45,6 +46,8 @@ def prepare(model: ModelWrapper) -> ModelWrapper:
     """The same function with shapes known, parameters unshared, transposes of weights gone; names stay as they are."""
     for step in (InferShapes(), GiveUniqueParameterTensors(), FoldTransposeIntoQuantInit(), InferShapes()):
         model = model.transform(step)
+    if not model.get_metadata_prop(NAMES_KEY):
+        keep_names(model)
     return model
 
 

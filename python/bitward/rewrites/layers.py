@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.general.quant import quant as quantize
@@ -24,6 +23,7 @@ from bitward.tools import atomic_write
 
 MAC_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 NAMES_KEY = "bitward.layers"  # metadata of a model: its layers' names, in graph order
+OF_MODULE = re.compile(r"(.+?)\.weight(?:_quant\..*)?")  # a weight tensor, or a parameter of its quantizer
 NAME_KEY = "bitward.layer"  # metadata of a node: its name as a layer, which survives renaming and sorting
 
 
@@ -62,20 +62,6 @@ class QuantizedWeights:
         return self.integers.astype(np.float32) * self.scale
 
 
-def load_model(path: Path) -> ModelWrapper:
-    """The ONNX model in that file; ModelError when it is not there, or is no ONNX model."""
-    step = "export one with bitward export, or with Brevitas' export_qonnx"
-    try:
-        proto = onnx.load(str(path))
-    except OSError as error:
-        raise ModelError(f"{path} must be a readable ONNX file, got {error.strerror}: {step}") from error
-    except DecodeError as error:
-        raise ModelError(f"{path} must be an ONNX model, got a file that is none: {step}") from error
-    if not proto.graph.node:
-        raise ModelError(f"{path} must be an ONNX model with nodes, got none: {step}")
-    return ModelWrapper(proto)
-
-
 def save_model(model: ModelWrapper, path: Path) -> None:
     """The file holds the model, whole, equal bytes for equal models; OutputError when it cannot be written."""
     atomic_write(path, model.model.SerializeToString(deterministic=True))
@@ -85,13 +71,14 @@ def find_layers(model: ModelWrapper) -> dict[str, Layer]:
     """An analysis: every layer by name, in the graph's order.
 
     Names come from the export (kept in the nodes' metadata, and in the model's, so that passes which rename and sort do
-    not lose them), else from the nodes, else from operator and position ("MatMul_2").
+    not lose them), else from the torch module that the quantized weights name ("block1.conv" of "block1.conv.weight"),
+    else from the nodes, else from operator and position ("MatMul_2").
     """
     found = [parts for node in model.graph.node if (parts := _layer_parts(model, node)) is not None]
     names = [_marked_name(parts["node"]) for parts in found]
     if "" in names:
         saved = json.loads(model.get_metadata_prop(NAMES_KEY) or "[]")
-        names = saved if len(saved) == len(found) else [_plain_name(parts["node"].name) for parts in found]
+        names = saved if len(saved) == len(found) else [_own_name(parts) for parts in found]
     if "" in names or len(set(names)) < len(names):
         names = [f"{parts['node'].op_type}_{index}" for index, parts in enumerate(found)]
     return {name: Layer(name, **parts) for name, parts in zip(names, found, strict=True)}
@@ -104,6 +91,19 @@ def mark_layer(node: NodeProto, name: str) -> None:
     node.metadata_props.extend(kept)
     entry = node.metadata_props.add()
     entry.key, entry.value = NAME_KEY, name
+
+
+def keep_names(model: ModelWrapper) -> None:
+    """Layers carry the names that they have now in their nodes' metadata. Changes `model`."""
+    for name, layer in find_layers(model).items():
+        mark_layer(layer.node, name)
+
+
+def _own_name(parts: dict[str, Any]) -> str:
+    """The module that the parameters of the weights' quantizer name, as Brevitas exports them; else the node's name."""
+    quantizer = parts.get("quantizer")
+    modules = [match[1] for name in (quantizer.input if quantizer else ()) if (match := OF_MODULE.fullmatch(name))]
+    return _plain_name(modules[0] if modules else parts["node"].name)
 
 
 def _plain_name(name: str) -> str:

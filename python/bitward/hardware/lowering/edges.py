@@ -29,7 +29,7 @@ def enter(model: Any) -> tuple[str, Value, list[EdgeOp]]:
     if not datatype.is_integer():
         raise ModelError(
             f"input {tensor} must have an integer FINN datatype, got {datatype.name}: annotate it "
-            "(UINT8 for raw pixels) when exporting."
+            "(UINT8 for raw pixels) when exporting, or with bitward import --input UINT8."
         )
     kind = IntegerType.parse(datatype.name, f"input {tensor}")
     ops: list[EdgeOp] = []
@@ -37,10 +37,11 @@ def enter(model: Any) -> tuple[str, Value, list[EdgeOp]]:
         tensor = node.output[0]
         ops.append(_edge_op(model, node))
     shape = tuple(int(size) for size in model.get_tensor_shape(tensor) or ())
-    if len(shape) not in (2, 4) or shape[0] != 1:
+    if len(shape) not in (2, 4) or shape[0] != 1 or 0 in shape:
+        sizes = ", ".join(str(size or "any") for size in shape)
         raise ModelError(
-            f"input {tensor} must have shape (1, channels, height, width) or (1, features), got {list(shape)}: export "
-            "the model for batches of one."
+            f"input {tensor} must have shape (1, channels, height, width) or (1, features), got [{sizes}]: export the "
+            "model for batches of one, and images of one size."
         )
     if len(shape) == 4:
         ops.append({"op": "Transpose", "perm": _TO_HARDWARE})

@@ -15,7 +15,7 @@ from bitward.errors import ModelError
 from bitward.hardware.lowering.biases import add_bias
 from bitward.hardware.lowering.constants import settle
 from bitward.hardware.lowering.values import Deferred, Value, smallest
-from bitward.hardware.lowering.walk import Walk, where
+from bitward.hardware.lowering.walk import INSTEAD, Walk, where
 from bitward.hardware.parameters import Digits, Parameter
 from bitward.rewrites.layers import Layer, QuantizedWeights, read_weights
 
@@ -81,12 +81,21 @@ def weights_of(model: Any, layer: Layer) -> QuantizedWeights:
     return weights
 
 
+def _instead(walk: Walk, node: Any) -> str:
+    """What to do about weights that no Quant makes."""
+    producer = walk.model.find_producer(node.input[1])
+    made = producer.op_type if producer is not None else ""
+    if made == "BipolarQuant":
+        return "BipolarQuant's two values have no stored word; quantize with Quant, to 2 bits or more"
+    return INSTEAD.get(made, "no hardware has that")
+
+
 def read(walk: Walk, node: Any) -> Mac:
     """The layer of that node. ModelError where hardware cannot take its weights or input."""
     layer = walk.layers.get(node.output[0])
     if layer is None:
         raise ModelError(
-            f"{where(node)} must have constant quantized weights, got computed ones: no hardware has that."
+            f"{where(node)} must have constant quantized weights, got computed ones: {_instead(walk, node)}."
         )
     weights = weights_of(walk.model, layer)
     value = settle(walk, walk.value(node), where(node))

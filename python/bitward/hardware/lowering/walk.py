@@ -18,6 +18,16 @@ from bitward.hardware.parameters import Parameter
 from bitward.rewrites.layers import Layer, QuantizedWeights, find_layers, read_quantizer
 
 BiasAs = Literal["threshold", "add"]
+# What to do about operators of other tools' forms of the same networks.
+INSTEAD = {
+    "QuantizeLinear": "export QONNX instead of QCDQ, or convert it with qonnx's QCDQToQuant",
+    "DequantizeLinear": "export QONNX instead of QCDQ, or convert it with qonnx's QCDQToQuant",
+    "QLinearConv": "export QONNX instead of ONNX's integer operators",
+    "QLinearMatMul": "export QONNX instead of ONNX's integer operators",
+    "ConvInteger": "export QONNX instead of ONNX's integer operators",
+    "MatMulInteger": "export QONNX instead of ONNX's integer operators",
+    "MultiThreshold": "take the QONNX file that FINN was given, before its own transformations",
+}
 
 
 def where(node: Any) -> str:
@@ -51,8 +61,8 @@ class Walk:
         """The outputs of the node have their values; ModelError where it has no rule, or its rule refuses it."""
         if node.op_type not in RULES:
             raise ModelError(
-                f"{where(node)} has no RTL: bitward lowers {', '.join(sorted(RULES))}; change the model, or leave "
-                "that part to the host."
+                f"{where(node)} has no RTL: bitward lowers {', '.join(sorted(RULES))}; "
+                f"{INSTEAD.get(node.op_type, 'change the model, or leave that part to the host')}."
             )
         before = len(self.graph.nodes)
         done = RULES[node.op_type](self, node)
