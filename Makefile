@@ -15,7 +15,7 @@ STAMP  := .bitward-setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint docs board-check proofs bitstream clean
+.PHONY: help setup demo test test-all lint docs board-check board-wheel proofs bitstream clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -62,12 +62,16 @@ board-check: setup  ## check the board's server: pynq's own selftest, what it re
 		-k 'selftest or refused or sanitised or checked or whole or zero or holder or late or stalled or tls or limit'
 	@.venv/bin/python tests/board/fuzz.py --requests $(FUZZ)
 
+board-wheel: setup  ## build bitward-board, the small wheel that goes onto a KV260, into build/
+	@.venv/bin/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build ./board
+	@ls build/bitward_board-*.whl
+
 docs: setup  ## build the documentation into build/docs; a warning is an error
 	@.venv/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
 
 proofs: setup  ## prove what the redundancy masks and counts, kill mutants; writes hls/formal/*.md (minutes)
-	@.venv/bin/python -m bitward.hardware.proofs hls/formal
+	@.venv/bin/python -m bitward.hardware.prove hls/formal
 
 bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/digits.yaml, at CLK_MHZ=...
 	@.venv/bin/bitward bitstream $(FLOW) --board $(BOARD)$(if $(CLK_MHZ), --clk-mhz $(CLK_MHZ))

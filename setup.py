@@ -17,9 +17,11 @@ class BuildWithFiles(build_py):
     """As setuptools', and FILES go where bitward.tools.resource looks for them; editable installs have the checkout."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # what an earlier build left would come along
+        super().run()
         for name in FILES:
             source, target = Path(name), Path(self.build_lib) / "bitward" / "_files" / name
             target.parent.mkdir(parents=True, exist_ok=True)

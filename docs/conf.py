@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import sys
 from pathlib import Path
 
 import click
 
+from bitward import __version__
 from bitward.cli._main import root
+
+sys.path.insert(0, str(Path(__file__).parent))
+import draw  # noqa: E402  the architecture page, from the code
 
 project = "bitward"
 author = "the bitward authors"
-release = metadata.version("bitward")
+copyright = "the bitward authors, Apache-2.0"  # noqa: A001  Sphinx' own name
+release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
@@ -22,6 +27,8 @@ autodoc_typehints = "description"
 autodoc_class_signature = "separated"
 suppress_warnings = ["myst.header", "myst.xref_missing"]  # results.md is written for the repository, not for here
 
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme = "furo"
 html_title = f"bitward {release}"
 
@@ -44,6 +51,7 @@ def write_commands(folder: Path) -> None:
 
 
 write_commands(Path(__file__).parent)
+draw.main()
 
 
 def as_text(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

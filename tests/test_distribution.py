@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,37 +12,23 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from archives import built, copy_checkout, members
 from shared_runs import ROOT
 
-PARTS = ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", "README.md", "python", "board", "hls", "flows",
-         "onnx_models", "docs")  # fmt: skip
+import bitward
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout: builders leave folders beside what they build."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in PARTS:
-        path = ROOT / name
-        if path.is_dir():
-            shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(path, folder / name)
-    return folder
-
-
-def _built(source: Path, kind: str, out: Path) -> Path:
-    script = f"from setuptools.build_meta import build_{kind}; print(build_{kind}({str(out)!r}))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return out / done.stdout.splitlines()[-1]
+    """A copy of the checkout."""
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, unpacked as pip would; its dependencies are this environment's."""
     out = tmp_path_factory.mktemp("wheel")
-    with zipfile.ZipFile(_built(source, "wheel", out)) as wheel:
+    with zipfile.ZipFile(built(source, out)) as wheel:
         wheel.extractall(out / "site")
     return out / "site"
 
@@ -75,8 +61,59 @@ def test_boards_and_their_tcl_come_along(installed: Path) -> None:
         assert (files / name).read_bytes() == (ROOT / name).read_bytes()
 
 
-def test_an_sdist_has_all_that_a_wheel_is_built_from(source: Path, tmp_path: Path) -> None:
-    with tarfile.open(_built(source, "sdist", tmp_path)) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"hls/rtl/bitward_voter.sv", "board/kv260/build.tcl", "flows/digits.yaml", "setup.py",
-            "python/bitward/report/page.html", "onnx_models/digits_cnn.onnx"} <= names  # fmt: skip
+def test_it_says_its_version_from_one_place(installed: Path, tmp_path: Path) -> None:
+    assert _bitward(installed, tmp_path, "--version").stdout == f"bitward {bitward.__version__}\n"
+    (found,) = installed.glob("bitward-*.dist-info")
+    assert found.name == f"bitward-{bitward.__version__}.dist-info"
+    text = "".join((ROOT / name).read_text() for name in ("pyproject.toml", "setup.py", "board/pyproject.toml"))
+    assert f'"{bitward.__version__}"' not in text
+
+
+def test_the_doctor_finds_nothing_missing_where_no_checkout_is(installed: Path, tmp_path: Path) -> None:
+    done = _bitward(installed, tmp_path, "doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert "make setup" not in done.stdout
+
+
+def test_without_its_extras_the_doctor_says_how_to_get_them(installed: Path, tmp_path: Path) -> None:
+    script = "import bitward.doctor as doctor; print(doctor.SETUP)"
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    pins = re.findall(r"^(?:FINN|HLS) *:= (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert len(pins) == 2 and all(pin in said.stdout for pin in pins), said
+
+
+def test_shipped_models_go_by_name(installed: Path, tmp_path: Path) -> None:
+    done = _bitward(installed, tmp_path, "check", "digits_mlp")
+    assert done.returncode == 0 and "every layer can be hardened and built" in done.stdout, done.stderr
+
+
+def test_a_flow_runs_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    """From a shipped model, as far as what needs no minutes; the whole flow is the shared runs'."""
+    model = installed / "bitward" / "_files" / "onnx_models" / "digits_mlp.onnx"
+    (tmp_path / "mine.yaml").write_text(f"network: digits_mlp\nmodel: {model}\ndataset: digits\n")
+    done = _bitward(installed, tmp_path, "run", "mine.yaml", "--to", "harden")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs" / "mine" / "models").glob("*-hardened.onnx"))) == 1
+
+
+def test_an_sdist_is_a_checkout_and_gives_the_same_wheel(source: Path, installed: Path, tmp_path: Path) -> None:
+    with tarfile.open(built(source, tmp_path, "sdist")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    for path in source.rglob("*"):
+        name = path.relative_to(source)
+        if path.is_file() and name.parts[0] not in ("build", "bitward.egg-info"):
+            assert (unpacked / name).is_file() or name == Path("docs/commands.md"), name
+    (tmp_path / "wheel").mkdir()
+    again = members(built(unpacked, tmp_path / "wheel"))
+    first = {str(path.relative_to(installed)): path.read_bytes() for path in installed.rglob("*") if path.is_file()}
+    assert again.keys() == {name for name in first if not name.endswith(".pyc")}
+    assert all(first[name] == data for name, data in again.items())
+
+
+def test_modules_that_are_no_more_are_not_carried_along(source: Path, tmp_path: Path) -> None:
+    (source / "build" / "lib" / "bitward").mkdir(parents=True, exist_ok=True)
+    (source / "build" / "lib" / "bitward" / "gone.py").write_text("")
+    names = members(built(source, tmp_path))
+    assert "bitward/gone.py" not in names and "bitward/words.py" in names

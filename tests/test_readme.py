@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in README.md works as it stands there; what takes long is run by the shared runs or marked slow."""
+"""Every command in README.md and the documentation works as it stands there; what takes long is run by the shared runs
+or marked slow. Which test runs what stands in documented.py.
+"""
 
 from __future__ import annotations
 
@@ -12,60 +14,87 @@ import sys
 from pathlib import Path
 
 import click
+import documented
 import numpy as np
 import pytest
+from documented import BITWARD, NOT_RUN, RUN_ELSEWHERE, STEP_PAGES, Line, lines, source_of_test, steps, targets
 from shared_runs import ROOT, SHARED_RUNS, turn
 
 from bitward.cli import main
 from bitward.cli._main import root
 from bitward.datasets import load_dataset
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BITWARD = ".venv/bin/bitward"
-# Commands that another test runs in full, by the words that tell them apart.
-RUN_ELSEWHERE = {
-    "make demo": "test_make_demo_is_the_shared_run",
-    "make test": "test_make_targets_are_what_the_readme_says",
-    "make bitstream BOARD=virtual": "test_make_bitstream_leaves_an_overlay_that_loads",
-    "make bitstream BOARD=kv260": "test_make_bitstream_for_a_kv260_runs_vivado",
-    f"{BITWARD} doctor": "test_doctor_passes_here",
-    f"{BITWARD} run flows/digits.yaml": "digits_run",
-    f"{BITWARD} run flows/digits-mlp.yaml": "mlp_run",
-    f"{BITWARD} inject flows/digits.yaml --on rtl": "test_inject_by_hand",
-    f"{BITWARD} trials runs/digits/campaigns/strata-plain": "test_trials_by_hand",
-    f"{BITWARD} report runs/digits": "test_report_by_hand",
-}
+TYPED = [*lines("sh"), *lines("console")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def commands() -> list[str]:
-    """The command lines of all ```sh blocks, comments removed."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
-    lines = [line.split("  #")[0].split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-STEPS = [command for command in commands() if command not in RUN_ELSEWHERE]
+def _name(line: Line) -> str:
+    return f"{line.page.stem}: {line.text}"
 
 
 def test_the_readme_has_commands():
-    assert {"make demo", "make test"} <= set(commands())
+    assert {"make demo", "make test"} <= {line.text for line in TYPED if line.page_name == "README.md"}
 
 
-def test_every_command_that_is_run_elsewhere_is_in_the_readme():
-    assert set(RUN_ELSEWHERE) <= set(commands())
+def test_the_readme_is_a_front_page():
+    assert len(README.splitlines()) <= 120
 
 
-@pytest.mark.parametrize("line", commands())
+def test_nothing_is_run_for_a_page_that_no_longer_has_it():
+    assert {*RUN_ELSEWHERE, *NOT_RUN} <= {line.text for line in TYPED}
+
+
+def test_every_line_in_a_block_is_run_or_says_why_not():
+    known = {*RUN_ELSEWHERE, *NOT_RUN, *(step for page in STEP_PAGES for step in steps(page))}
+    assert [_name(line) for line in TYPED if line.text not in known] == []
+
+
+@pytest.mark.parametrize("command", RUN_ELSEWHERE)
+def test_the_test_that_runs_a_command_is_there_and_is_about_it(command):
+    """The test names the subcommand, make's target or the program; of `run`, the fixture of the flow's shared run."""
+    source = source_of_test(RUN_ELSEWHERE[command])
+    assert source, RUN_ELSEWHERE[command]
+    words = shlex.split(command)
+    subject = "bitward_board" if "bitward_board" in command else words[0] if words[0] == "bitward-serve" else words[1]
+    evidence = {
+        "run": r"digits_run|mlp_run|\"run\"", "bitward_board": "board", "bitward-serve": "SERVES", "test": r"\"test\"",
+        "import": "import", "check": "check", "bitward": subject,
+    }.get(subject, subject)  # fmt: skip
+    assert re.search(evidence, source)
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.text not in NOT_RUN], ids=_name)
 def test_a_command_is_spelled_as_the_program_spells_it(line):
-    words = shlex.split(line)
+    words = shlex.split(line.text)
     if words[0] == "make":
         done = subprocess.run([*words, "--dry-run"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+    elif words[0] == BITWARD:
+        command = root.get_command(click.Context(root), words[1])
+        assert command is not None
+        command.make_context(words[1], words[2:])  # a usage error for an option or argument that is not there
+    else:
+        assert line.text in RUN_ELSEWHERE
+
+
+@pytest.mark.parametrize("line", lines("help"), ids=_name)
+def test_an_example_behind_help_is_spelled_as_the_program_spells_it(line):
+    words = shlex.split(line.text)
+    documented.commands()[words[1]].make_context(words[1], words[2:])
+
+
+@pytest.mark.parametrize("line", lines("sentence"), ids=_name)
+def test_a_command_in_a_sentence_is_spelled_as_the_program_spells_it(line):
+    words = shlex.split(line.text.removeprefix(".venv/bin/"))
+    if words[0] == "make":
+        assert words[1] in targets()
         return
-    assert words[0] == BITWARD
-    command = root.get_command(click.Context(root), words[1])
-    assert command is not None
-    command.make_context(words[1], words[2:])  # a usage error for an option or argument that is not there
+    if words[1].isupper():
+        return  # bitward COMMAND --help
+    command = documented.commands().get(words[1])
+    assert command is not None, f"there is no bitward {words[1]}"
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+    assert {word.split("=")[0] for word in words[2:] if word.startswith("-")} <= known
 
 
 def recipe(target: str, *variables: str) -> str:
@@ -101,6 +130,11 @@ def test_trials_by_hand(digits_run, capsys):
     assert "conv1" in capsys.readouterr().out
 
 
+def test_watch_by_hand(digits_run, capsys):
+    assert main(["watch", str(digits_run.folder), "--once"]) == 0
+    assert "strata-plain" in capsys.readouterr().out
+
+
 def test_inject_by_hand(digits_run, capsys):
     short = ["--per-stratum", "1", "--images", "1", "--restart", "--runs", str(SHARED_RUNS)]
     with turn("digits"):
@@ -121,20 +155,14 @@ def test_make_bitstream_leaves_an_overlay_that_loads(mlp_run, tmp_path, capsys):
     assert np.load(tmp_path / "out.npy").shape == (3, 10)
 
 
-def test_python_in_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for block in re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL):
-        exec(block, {})
-    assert np.load("inputs.npy").shape == (16, 1, 8, 8)
-
-
 @pytest.mark.slow
-def test_the_steps_by_hand_run_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("page", STEP_PAGES)
+def test_the_steps_by_hand_run_one_after_the_other(page, tmp_path):
     """From the checkout's root, as far as the commands can tell; nothing is written into the checkout itself."""
     for name in ("onnx_models", "flows", "tests", ".venv"):
         (tmp_path / name).symlink_to(ROOT / name)
     np.save(tmp_path / "inputs.npy", load_dataset("digits").test_images[:8])
-    for step in STEPS:
+    for step in steps(page):
         words = [sys.executable, "-m", "bitward", *shlex.split(step)[1:]]
         if words[3] == "emulate":
             with subprocess.Popen([*words, "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
@@ -144,4 +172,5 @@ def test_the_steps_by_hand_run_one_after_the_other(tmp_path):
         else:
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, f"{step}\n{done.stderr}"
-    assert np.load(tmp_path / "outputs.npy").shape == (8, 10)
+    if page == "docs/guide/steps.md":
+        assert np.load(tmp_path / "outputs.npy").shape == (8, 10)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import tomllib
+import yaml
+
+from bitward import tools
 
 FAKE_PYTHON = """#!/bin/sh
 echo "$0 $*" >> "{log}"
@@ -94,8 +98,9 @@ def test_a_missing_python_is_one_sentence(checkout):
 def test_help_is_the_default_and_names_every_target(checkout, command):
     out = checkout.run(*command).stdout
     assert checkout.calls() == []
-    targets = ["help", "setup", "demo", "test", "test-all", "lint", "board-check", "docs", "proofs", "bitstream"]
-    assert [line.split()[0] for line in out.splitlines()] == [*targets, "clean"]
+    targets = ["help", "setup", "demo", "test", "test-all", "lint", "board-check", "board-wheel"]
+    targets += ["docs", "proofs", "bitstream", "clean"]
+    assert [line.split()[0] for line in out.splitlines()] == targets
 
 
 def test_ci_runs_the_tests_and_prints_their_closing_line(checkout):
@@ -125,3 +130,29 @@ def test_base_dependencies_are_light(repository):
     names = {requirement.split(">")[0] for requirement in project["dependencies"]}
     assert names == {"numpy", "click", "pydantic", "pyyaml", "rich"}
     assert set(project["optional-dependencies"]) == {"engine", "train", "build", "board", "dev", "peers"}
+
+
+def test_the_container_is_set_up_by_the_same_steps(repository):
+    """Its Python is the Makefile's, its packages those that setup and CI ask for, and it makes what a person makes."""
+    docker = (repository / "Dockerfile").read_text()
+    (python,) = re.findall(r"^PYTHON \?= (\S+)$", (repository / "Makefile").read_text(), flags=re.MULTILINE)
+    steps = re.findall(r"^(FROM|RUN|COPY|WORKDIR|CMD) ((?:.*\\\n)*.*)$", docker, flags=re.MULTILINE)
+    assert [step for step, _ in steps] == ["FROM", "RUN", "WORKDIR", "COPY", "RUN", "CMD"]
+    assert steps[0][1].startswith(f"python:{python.removeprefix('python')}-")
+    (packages,) = re.findall(r"apt-get install -y --no-install-recommends ([^\\]+)", steps[1][1])
+    optional = re.findall(r"missing\+=\((\S+)\)", (repository / ".ci" / "run").read_text())
+    needed = [re.findall(r"apt-get install ([\w+.-]+)", tools.TOOLS[name].advice)[0] for name in ("c++", "make", "git")]
+    assert sorted(packages.split()) == sorted([*needed, *optional])
+    assert [text for step, text in steps[4:]] == ["make setup", '["make", "demo"]']
+    ignored = (repository / ".dockerignore").read_text().split()
+    assert {".venv*", "runs", "/build"} <= set(ignored), "environments and runs of the host stay outside"
+
+
+def test_github_runs_what_our_ci_runs(repository):
+    workflow = yaml.safe_load((repository / ".github" / "workflows" / "ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    (python,) = [step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {})]
+    assert f"PYTHON ?= python{python}\n" in (repository / "Makefile").read_text()
+    assert (repository / ".ci" / "run").stat().st_mode & stat.S_IXUSR
+    assert (repository / ".ci" / "run").read_text().splitlines()[-1] == "exec make test"

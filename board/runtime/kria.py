@@ -3,7 +3,7 @@
 
 Only what the loaded overlay's .hwh lists is mapped, PL clock registers apart; an overlay without a known .hwh is not
 loaded. What an address inside a block answers is the block's affair: where it answers with a bus error, Linux ends the
-server (SIGBUS; after a write, the board may stop), and whoever runs it starts it again (README, "On a KV260"). Another
+server (SIGBUS; after a write, the board may stop), and whoever runs it starts it again (docs/guide/boards.md). Another
 program that loads an overlay behind the server's back is not noticed before the next read of the design's registers.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python3 -m bitward_runtime.serve`: this KV260 served to bitward and to PYNQ clients, until ctrl-C.
+"""`bitward-serve`, or `python3 -m bitward_runtime.serve`: this KV260, served to bitward and PYNQ until ctrl-C.
 
-As root, in Kria-PYNQ's environment (README, "On a KV260"). Not yet run on hardware.
+As root, in Kria-PYNQ's environment (docs/guide/boards.md). Not yet run on hardware.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bitward.errors import BitwardError
+from bitward.errors import BitwardError, ConfigError
 
 from .audit import Audit
 from .backend import Backend
@@ -85,6 +87,25 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audit", type=Path, help="log of the calls that may change the board (default: none)")
 
 
+def check_versions() -> None:
+    """The wheels `bitward` and `bitward-board`, which share modules, are of one version where both are installed."""
+    found: dict[str, str] = {}
+    for name in ("bitward", "bitward-board"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    if len(set(found.values())) > 1:
+        raise ConfigError(
+            "bitward and bitward-board must be of one version where both are installed, as they share modules, got "
+            f"{found['bitward']} and {found['bitward-board']}: uninstall both, then install one."
+        )
+
+
+def travelled_overlays() -> list[Path]:
+    """The folder of overlays that came with the wheel bitward-board; none in a checkout."""
+    folder = Path(__file__).with_name("overlays")
+    return [folder] if folder.is_dir() else []
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve this board; 1 and one sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="bitward_runtime.serve", description="This KV260, for bitward and PYNQ.")
@@ -93,9 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_serving(parser)
     given = parser.parse_args(arguments)
     try:
+        check_versions()
         access = access_of(given.tls_cert, given.tls_key, given.token_file)
         check_host(given.host, access)
-        board = KriaBoard(given.overlays)
+        board = KriaBoard([*given.overlays, *travelled_overlays()])
         try:
             serve(board, "its programmable logic", given.port, given.host, access, given.audit)
         finally:

@@ -215,22 +215,25 @@ def test_nothing_of_the_runtime_needs_more_than_numpy_and_grpcio(stack):
 
 
 @pytest.mark.slow
-def test_the_wheel_serves_without_bitwards_other_dependencies(tmp_path):
-    """As the README has it, for the board: pip wheel --no-deps here, pip install --no-deps there."""
+def test_the_boards_wheel_serves_on_the_boards_python(tmp_path):
+    """As docs/guide/boards.md has it: make board-wheel here, pip install there; pip finds nothing missing."""
     python = board_stack("numpy 1.26")
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("*.egg-info", "__pycache__", "build", "runs")
-    for name in ("python", "board"):
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, source)
-    tools.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source])
-    (wheel,) = tmp_path.glob("bitward-*.whl")
-    installed = tmp_path / "installed"
-    tools.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel])
-    said = tools.run([python, "-m", "bitward_runtime.serve", "--help"], env={"PYTHONPATH": str(installed)}).stdout
+    tools.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir",
+               tmp_path, ROOT / "board"])  # fmt: skip
+    (wheel,) = tmp_path.glob("bitward_board-*.whl")
+    folder = tmp_path / "env"
+    tools.run([python, "-m", "venv", "--system-site-packages", folder])
+    own = folder / "bin" / "python"
+    (site,) = python.parents[1].glob("lib/python3.10/site-packages")
+    environment = {"PYTHONPATH": str(site)}  # of the stack
+    tools.run([own, "-m", "pip", "install", "--quiet", "--no-index", wheel], env=environment)
+    said = tools.run([own, "-m", "bitward_runtime.serve", "--help"], env=environment).stdout
     assert "--overlays DIR" in said
     with pytest.raises(ToolError, match=r"pynq must be there to serve this board, got No module named 'pynq'; as roo"):
-        tools.run([python, "-m", "bitward_runtime.serve"], env={"PYTHONPATH": str(installed)})
-    written = re.search(r"-m bitward_runtime\.serve (--\S+) \.$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert written is not None and written[1] in said
+        tools.run([folder / "bin" / "bitward-serve"], env=environment)
+
+
+def test_the_guide_starts_the_server_as_it_is_started():
+    text = (ROOT / "docs" / "guide" / "boards.md").read_text()
+    written = re.search(r"^kria#   bitward-serve (--\S+) \.$", text, re.MULTILINE)
+    assert written is not None and f'"{written[1]}"' in (PACKAGES["bitward_runtime"] / "serve.py").read_text()
