@@ -25,13 +25,13 @@ from bitward.cli import inject as cli_inject
 from bitward.cli import main
 from bitward.engine.images import load_images
 from bitward.errors import ConfigError, StoreError
-from bitward.faults import single_bit_stratified
+from bitward.faults import Ber, single_bit_stratified
 from bitward.flow import attack, load_flow, stages
 from bitward.flow.attack import Place, agreement_faults, msb_faults
 from bitward.flow.rules import model_of
 from bitward.flow.run import Run
 from bitward.flow.spec import Inject
-from bitward.manifest import Manifest
+from bitward.manifest import Manifest, apply_edge
 from bitward.targets.board import BoardTarget
 from bitward.targets.engine import EngineTarget
 from bitward.targets.rtl import RtlTarget
@@ -273,6 +273,29 @@ def inject_stage(mlp_run, tmp_path, monkeypatch):
         return stages._inject(run), run
 
     return call
+
+
+def test_rates_are_campaigns_on_both_builds_and_their_points_what_the_trials_say(inject_stage):
+    result, run = inject_stage(bers=[1e-3, 2e-2], ber_trials=6, ber_images=9)
+    images, labels = run.dataset().test_images[:9], run.dataset().test_labels[:9]
+    for side in ("plain", "hardened"):
+        place = Place("engine", run.build(side))
+        manifest = Manifest.load(run.build(side) / "manifest.json")
+        with place.target() as engine:
+            integers = apply_edge(manifest.io.pre, images).astype(np.int64)
+            right = int((engine.infer(integers).argmax(axis=1) == labels).sum())
+        assert result["ber"][side]["right"] == right and result["ber"][side]["images"] == 9
+        for ber in (1e-3, 2e-2):
+            store = TrialStore.load(run.campaign(f"ber-{ber:g}-{side}"))
+            rows, model = store.trials(), Ber(manifest, 7, ber=ber)
+            assert [row.faults for row in rows] == [tuple(map(str, model.trial(row.trial))) for row in rows]
+            found = result["ber"][side]["points"][f"{ber:g}"]
+            assert found["drop"]["estimate"] == pytest.approx(np.mean([right - row.top1_correct for row in rows]) / 9)
+            assert found["changed"]["estimate"] == pytest.approx(np.mean([row.top1_changed for row in rows]) / 9)
+            assert result[f"ber-{ber:g}-{side}"]["restored_golden"] and len(rows) == found["trials"] == 6
+    again, _ = inject_stage(bers=[1e-3, 2e-2], ber_trials=6, ber_images=9)
+    assert again == result
+    assert "ber" not in inject_stage()[0]
 
 
 @pytest.mark.parametrize(

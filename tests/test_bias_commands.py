@@ -15,7 +15,7 @@ from bitward.errors import ConfigError, ModelError
 from bitward.flow.spec import load_flow
 from bitward.flow.stages import build_options
 from bitward.flow.verify import run_qonnx
-from bitward.hardware.build import BuildOptions, declare, hardened_biases, memory_schemes
+from bitward.hardware.declare import BuildOptions, declare, hardened_biases, memory_schemes
 from bitward.hardware.lowering import lower
 from bitward.rewrites import bias_schemes, load_model
 from bitward.schemes import Tmr

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -49,7 +50,8 @@ def test_help_imports_nothing_heavy_and_lists_every_command():
 @pytest.mark.parametrize("name", _main.root.list_commands(None))
 def test_every_command_has_a_summary_and_documents_its_options(name):
     command = _main.root.get_command(click.Context(_main.root), name)
-    assert _main._summary(_main.FOLDER / f"{name.replace('-', '_')}.py").endswith(".")
+    assert _main._summary(name).endswith(".")
+    assert _main._constant(name, "SECTION") in _main.SECTIONS, "or bitward --help leaves the command out"
     commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
     for each in commands:
         assert each.help, f"{each.name} must say what it does"
@@ -76,6 +78,64 @@ def test_version_is_the_packages(capsys):
 def test_wrong_usage_is_exit_2_with_a_suggestion(capsys, given, sentence):
     assert main(given) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given", [["docter"], ["doctor", "--prot", "1"], ["run"], ["build", "x.onnx"], ["data", "a", "b"]]
+)
+def test_wrong_usage_is_one_sentence_that_says_where_more_stands(capsys, given):
+    assert main(given) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("bitward: ") and err.endswith("--help says more)\n") and err.count("\n") == 1
+
+
+def test_help_is_a_word_too(capsys):
+    assert main(["help"]) == 0
+    listed = capsys.readouterr().out
+    assert "First steps:" in listed and all(f"{section}:" in listed for section in _main.SECTIONS)
+    assert main(["help", "scrub"]) == 0
+    helped = capsys.readouterr().out
+    assert main(["scrub", "--help"]) == 0
+    assert helped == capsys.readouterr().out and "Usage: bitward scrub" in helped
+    assert main(["help", "srcub"]) == 2
+    assert "did you mean scrub or run?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", _main.root.list_commands(None))
+def test_examples_in_the_help_are_spelled_as_the_program_does(name):
+    command = _main.root.get_command(click.Context(_main.root), name)
+    lines = [line.strip() for line in command.help.splitlines() if line.strip().startswith("bitward ")]
+    assert lines or name == "doctor"
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    for line in lines:
+        words = shlex.split(line)
+        assert words[1] == name
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_no_help_says_integer_range(capsys):
+    for name in _main.root.list_commands(None):
+        assert main([name, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "RANGE" not in said and "INTEGER" not in said and "--voted N" in said and "--ber X" in said
+
+
+def test_options_stand_under_titles_where_they_are_many(capsys):
+    assert main(["inject", "--help"]) == 0
+    said = capsys.readouterr().out
+    at = [said.index(f"\n{title}:\n") for title in ("Options", "Which faults", "How many, and when to stop", "Board")]
+    assert at == sorted(at)
+    assert said.index("--ber X") > at[1] and said.index("--tls-ca") > at[3] > said.index("--margin X") > at[2]
+
+
+def test_a_table_that_goes_to_a_file_is_not_cut(capsys, monkeypatch):
+    @click.command()
+    def command() -> None:
+        _main.session().console.print("a_name_" * 30)
+
+    monkeypatch.setattr(import_module("bitward.cli.doctor"), "command", command)
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out == "a_name_" * 30 + "\n"
 
 
 ERRORS = [
@@ -227,3 +287,23 @@ def test_a_board_that_listens_passes_and_one_that_does_not_fails():
         assert list(doctor.examine("127.0.0.1", port))[-1].status == "PASS"
     gone = list(doctor.examine("127.0.0.1", port))[-1]
     assert (gone.status, gone.found) == ("FAIL", f"127.0.0.1:{port}: {os.strerror(errno.ECONNREFUSED)}")
+
+
+def completed(words: str, at: int) -> list[str]:
+    """What the program itself answers a bash whose user pressed tab in the word `at`."""
+    asked = {"_BITWARD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+    done = subprocess.run(COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_tab_completes_commands_flows_and_options():
+    assert completed("bitward in", 1) == ["infer", "inject"]
+    assert "digits-mlp" in completed("bitward run digits", 2)
+    assert completed("bitward inject digits --sched", 3) == ["--scheduler"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_for_the_shell_is_a_script_for_it(shell):
+    asked = {**os.environ, "_BITWARD_COMPLETE": f"{shell}_source"}
+    said = subprocess.run(COMMAND, env=asked, capture_output=True, text=True, check=True).stdout
+    assert f"_BITWARD_COMPLETE={shell}_complete" in said and "Usage:" not in said

@@ -30,7 +30,7 @@ from bitward.cli import main
 from bitward.datasets import load_dataset
 from bitward.errors import ConfigError
 from bitward.flow.verify import run_qonnx
-from bitward.hardware.build import BuildOptions
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest
 
 COMMAND = [sys.executable, "-m", "bitward"]
@@ -230,7 +230,7 @@ def test_a_target_that_cannot_be_met_is_refused(refused, dense, tmp_path, fps):
         ({"fc1": {"PEE": 1}}, "folding of fc1 must set what its node lets choose, got 'PEE'; did you mean 'PE'"),
         ({"fc1": {"PE": "eight"}}, "folding of fc1: PE must be of type int, got 'eight'"),
         ({"fc1": 7}, "folding of fc1 must map attributes to values, .*got 7"),
-        ([1, 2], "--folding must map layers to attributes, got a list in"),
+        ([1, 2], "--folding must map names to values, got a list in"),
     ],
 )
 def test_a_folding_that_cannot_be_is_refused(refused, dense, tmp_path, folding, sentence):
@@ -242,7 +242,7 @@ def test_a_folding_that_cannot_be_is_refused(refused, dense, tmp_path, folding, 
 def test_a_folding_file_must_be_json_and_there(refused, dense, tmp_path):
     (tmp_path / "folding.json").write_text("PE: 8")
     refused("--folding must be JSON, got", "build", dense.path, "--folding", tmp_path / "folding.json", "--out", "x")
-    refused("--folding must be a readable JSON file, got .*: No such file", "build", dense.path, "--folding",
+    refused("--folding must be a readable JSON or YAML file, got .*: No such file", "build", dense.path, "--folding",
             tmp_path / "none.json", "--out", tmp_path / "out")  # fmt: skip
 
 
@@ -266,8 +266,8 @@ def test_saturation_is_the_builders_to_allow(dense, tmp_path, monkeypatch):
 
 
 def test_an_unknown_board_names_the_nearest(refused, dense, tmp_path):
-    refused("board must be one of kv260, virtual, got 'kv206'. did you mean 'kv260'", "build", dense.path, "--board",
-            "kv206", "--out", tmp_path / "out")  # fmt: skip
+    refused("board must be one of kv260, virtual .or KV260_SOM for kv260, xck26-sfvc784-2LV-c for kv260., got 'kv206'. "
+            "did you mean 'kv260'", "build", dense.path, "--board", "kv206", "--out", tmp_path / "out")  # fmt: skip
 
 
 # ---- flows ---------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_an_unknown_board_names_the_nearest(refused, dense, tmp_path):
         ("network: digits_cnn\nbuild: {target_fps: 0}\n", ".*: build.target_fps must be greater than 0, got 0; see"),
         ("network: digits_cnm\n", ".*digits_cnm.*did you mean 'digits_cnn'"),
         ("train: {}\n", ".*: network must be given, got nothing"),
-        ("- a\n- b\n", "the flow .* must hold keys and values, got list"),
+        ("- a\n- b\n", "the flow .* must hold keys and values, got a list"),
         ("network: [\n", "the flow .* must be YAML, got a mistake at line 2"),
         (
             "network: digits_mlp\nname: ../outside\n",
@@ -322,9 +322,9 @@ def test_debug_shows_a_traceback_and_the_sentence(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        (b"no array", "inputs must be an .npy file of numbers, got .*in.npy"),
-        (None, "inputs must be an .npy file of numbers, got .*in.npy: .*No such file"),
-        (np.array([{"a": 1}], dtype=object), "inputs must be an .npy file of numbers, got"),
+        (b"no array", ".*in.npy must be an .npy file of numbers, got .*"),
+        (None, ".*in.npy must be an .npy file of numbers, got No such file or directory: numpy.save writes one"),
+        (np.array([{"a": 1}], dtype=object), ".*in.npy must be an .npy file of numbers, got Object arrays"),
         (np.array([["a", "b"]]), "inputs must be images along axis 0, got <U1"),
         (np.float32(3.0), r"inputs must be images along axis 0, got float32 of shape \(\)"),
         (np.full((2, 1, 8, 8), 0.5, np.float32), r"inputs must be whole numbers \(UINT8\), got fractions in"),
@@ -355,8 +355,9 @@ def test_a_build_without_an_overlay_is_refused_by_boards(refused, mlp_run, image
 def test_a_folder_that_is_no_build_is_refused(refused, images, tmp_path):
     for on in ("engine", "rtl", "board"):
         refused(
-            ".*manifest.json must be a manifest, got .*No such file", "infer", tmp_path, images, "out.npy", "--on", on
-        )
+            ".*manifest.json must be a manifest, got No such file or directory: name a folder",
+            "infer", tmp_path, images, "out.npy", "--on", on,
+        )  # fmt: skip
     refused(".*overlay must hold one .bit, got 0; run bitward build", "emulate", tmp_path, "--port", "0")
 
 

@@ -409,8 +409,8 @@ def test_refusals(call, error, match):
     [
         (b"# nothing\n\n", r"^.*/faults\.txt must have a trial a line, got none: write faults such as conv1:3:17$"),
         (b"fc:0:1\nfc:0\n", r"^.*/faults\.txt, line 2: a fault must be memory:word:bit, or .*, got 'fc:0'; "),
-        (b"\xff\xfe", r"^faults must be in a text file, got 'utf-8' codec can't decode .*: write one trial a line$"),
-        (None, r"^faults must be in a text file, got .*No such file.*: write one trial a line$"),
+        (b"\xff\xfe", r"^.* must be a text file of faults, got 'utf-8' codec can't decode .*: write one trial a line$"),
+        (None, r"^.* must be a text file of faults, got No such file or directory: write one trial a line$"),
     ],
 )
 def test_a_file_that_lists_no_faults_is_refused(tmp_path, content, match):

@@ -9,25 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomllib
 
 PACKAGE = Path(__file__).resolve().parents[1] / "python" / "bitward"
 
-# Lowest first. A module imports from its own floor and those below it. `tools` asks things of the machine, not of
-# bitward: it stands beside the words, and everything above may use it.
-FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
-    ("words", "records", "registry", "formats", "schemes", "layout", "tools"),
-    ("manifest", "memory", "indexmap", "streams", "faults", "metrics", "__init__"),
-    ("engine", "statistics"),
-    ("networks", "classic", "datasets", "qonnx_ops"),
-    ("train", "rewrites", "hardware"),
-    ("targets",),
-    ("campaign", "explore", "sensitivity"),
-    ("flow", "report", "doctor"),
-    ("cli", "__main__"),
-)
+PROJECT = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["bitward"]
+FLOORS: list[list[str]] = PROJECT["floors"]  # lowest first; drawn there, once for all
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-ON_THE_BOARD = {name for floor in FLOORS[:3] for name in floor}  # numpy and the standard library alone
+ON_THE_BOARD = {name for floor in FLOORS[: PROJECT["floors-on-the-board"]] for name in floor}
 LIGHT_BASE = {"numpy", "click", "pydantic", "pydantic_core", "yaml", "rich"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -70,7 +59,7 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_down_only(path):
     here = _top(path)
-    assert here in HEIGHT, f"draw the floor of {here} in {Path(__file__).name}"
+    assert here in HEIGHT, f"draw the floor of {here} in pyproject.toml"
     for name, _ in _imported(path):
         parts = name.split(".")
         if parts[0] == "bitward" and len(parts) > 1:

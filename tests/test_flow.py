@@ -60,6 +60,9 @@ def test_the_flows_of_the_repository_load(repository):
 MEAN = "network: a\ninject: {metric: top1_change_rate, method: beta-binomial}"
 MISTAKES = {
     "netwrok: digits_cnn": "the flow must have only the keys name, network, .*, got 'netwrok'; did you mean 'network'",
+    "network: a\n3: 4": "the flow must have only the keys name, .*, got '3'; take one of these$",
+    "network: a\ntrain: {seeds: many}": "train.seeds must be a list, got 'many'; see",
+    "network: a\ntrain:\n": "train must be keys and values, got nothing; see",
     "network: a\nbuild: {clk_mzh: 1}": "build must have only the keys .*, got 'clk_mzh'; did you mean 'clk_mhz'",
     "network: a\ninject: {sed: 1}": "inject must have only the keys .*, seed, .*, got 'sed'; did you mean 'seed'",
     "train: {seeds: [1]}": "network must be given, got nothing; see flows/digits.yaml",
@@ -81,6 +84,10 @@ MISTAKES = {
     "network: a\ninject: {model: replay, stuck: 1}": "inject.stuck must go with .*, not replay, got 1; see",
     "network: a\ninject: {stuck: 2}": "inject.stuck must be 0 or 1, got 2; see",
     MEAN: "inject.method must be betting or empirical-bernstein for the mean top1_change_rate, got 'beta-bin.*'; see",
+    "network: a\ninject: {bers: [0.1, 2]}": "inject.bers.1 must be less than or equal to 1, got 2; see",
+    "network: a\ninject: {bers: []}": r"inject.bers must have at least one item, got \[\]; see",
+    "network: a\ninject: {bers: [0.1, 0.01]}": "inject.bers must be rising rates that differ in six digits, got",
+    "network: a\ninject: {bers: [0.1, 0.10000001]}": "inject.bers must be rising rates that differ in six digits, got",
     "network: a\nbuild: {folding: {conv1: 8}}": "build.folding.conv1 must be .*, got 8; see",
 }
 
@@ -88,6 +95,7 @@ MISTAKES = {
 GOOD = {
     "{}": False,
     "{per_stratum: 3, seed: 2, images: 4, msb: false}": False,
+    "{bers: [1e-4, 1e-3], ber_trials: 7, ber_images: 9}": False,
     "{model: uniform}": True,
     "{model: ber, ber: 1e-4, trials: 10, margin: 0.1, audit: 0.1, timeout_s: 5}": True,
     "{model: exact, flips: 3, stuck: 0, bits: [1, 2], memories: [fc1.weight]}": True,
@@ -118,9 +126,12 @@ def test_a_mistake_is_told_with_its_place(tmp_path, text):
     [
         (None, "must be a readable YAML file, got No such file or directory: see flows/digits.yaml"),
         (b"\xff\xfe\x00", "must be a readable YAML file, got no text: see"),
-        (b"a: [1,", "must be YAML, got a mistake at line 1: see"),
-        (b"", "must hold keys and values, got NoneType: see"),
-        (b"text", "must hold keys and values, got str: see"),
+        (b"a: [1,", "must be YAML, got a mistake at line 1, expected the node content, but found '<stream end>': see"),
+        (b"", "must hold keys and values, got nothing: see"),
+        (b"a: 1\na: 2", "must be YAML, got a mistake at line 2, a for the second time: see"),
+        (b"a:\n\tb: 1", "must be YAML, got a mistake at line 2, a tab, where YAML takes spaces: see"),
+        (b"a: \0", "must be YAML, got a character that no text has: see"),
+        (b"text", "must hold keys and values, got a text: see"),
     ],
 )
 def test_a_file_that_is_no_flow_is_refused(tmp_path, content, sentence):

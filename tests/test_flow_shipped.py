@@ -23,6 +23,14 @@ def test_nothing_is_trained_and_the_model_is_the_shipped_one(repository: Path, t
     assert json.loads((folder / "summary.json").read_text())["seeds"]["train"] == []
 
 
+@pytest.mark.slow
+def test_every_image_of_the_shipped_model_is_equal(tmp_path: Path) -> None:
+    assert main(["run", "digits", "--shipped", "--to", "verify", "--runs", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "digits-shipped" / "summary.json").read_text())
+    assert summary["rtl_equal_images"] == summary["images"] == 360
+    assert summary["accuracy"] == summary["verify"]["plain"]["accuracy"] == pytest.approx(0.9833, abs=1e-4)
+
+
 def test_the_rest_of_the_flow_stays(repository: Path) -> None:
     flow = load_flow(repository / "flows" / "digits.yaml")
     shipped = from_shipped(flow)

@@ -20,7 +20,8 @@ from bitward.errors import ConfigError, ModelError
 from bitward.flow.importing import import_qonnx
 from bitward.flow.spec import load_flow
 from bitward.flow.verify import equal_images, run_qonnx, verify_build
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.survey import survey
 from bitward.manifest import apply_edge
 from bitward.qonnx_ops.execute import execute_images

@@ -15,7 +15,8 @@ from benchmark_scripts import imported
 from bitward.classic._hsi_unet import hsi_unet
 from bitward.engine.pytorch.cost import cost
 from bitward.errors import ConfigError
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.networks import find_network
 from bitward.networks._unet import FLOAT, ROADS, Shape, UNet
 from bitward.qonnx_ops.execute import execute_images

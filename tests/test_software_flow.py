@@ -18,8 +18,8 @@ import yaml
 from bitward.campaign import TrialStore, verdicts_sha256
 from bitward.cli import main
 from bitward.errors import ConfigError
+from bitward.explore.seeds import over_seeds
 from bitward.flow.kinds import is_software
-from bitward.flow.software import over_seeds
 from bitward.flow.software_spec import load_software_flow
 
 FLOW = {

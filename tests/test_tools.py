@@ -245,6 +245,15 @@ def test_a_really_full_disk_is_one_sentence():
     )
 
 
+def test_a_disk_that_runs_full_is_told_by_the_file_or_else_by_the_folder(tmp_path):
+    for name, told in (("x/part", "x/part"), (None, str(tmp_path))):
+        with pytest.raises(OutputError, match=rf"^{re.escape(told)} must be on a disk with space left, got No space"):
+            with tools.room_in(tmp_path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    with pytest.raises(FileNotFoundError), tools.room_in(tmp_path):  # no matter of space, and so none of ours
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x")
+
+
 def test_kill_9_in_mid_write_leaves_the_old_file_or_the_new(tmp_path):
     path = tmp_path / "big"
     tools.atomic_write(path, b"a" * 4_000_000)

@@ -38,7 +38,7 @@ def test_without_seeds_the_networks_own_are_trained(tmp_path, capsys):
 
 def test_seeds_that_are_none_are_wrong_usage(capsys):
     assert main(["train", "digits_mlp", "--seeds", "1,two"]) == 2
-    assert "seeds must be whole numbers with commas between, got '1,two'" in capsys.readouterr().err
+    assert "--seeds must be whole numbers from 0 on with commas between, got '1,two'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "export"])

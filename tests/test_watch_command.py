@@ -105,3 +105,12 @@ def test_a_run_can_be_watched_to_its_end(tmp_path: Path, capsys: pytest.CaptureF
     report_run.write_run(tmp_path)
     assert main(["watch", str(tmp_path), "--page"]) == 0
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
+
+
+def test_campaigns_that_were_moved_aside_are_not_watched(tmp_path: Path, rows: list) -> None:
+    """`bitward inject --restart` leaves the one before as NAME.old, which an older bitward may have written."""
+    for name in ("one", "one.old"):
+        _unfinished(tmp_path / "campaigns" / name, rows[:2], 2).close()
+    (tmp_path / "campaigns" / "one.old" / "spec.json").write_text('{"schema": 1}')
+    assert campaigns_below(tmp_path) == [tmp_path / "campaigns" / "one"]
+    assert campaigns_below(tmp_path / "campaigns" / "one.old") == [tmp_path / "campaigns" / "one.old"]

@@ -7,6 +7,7 @@ then does not work.
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sys
@@ -24,7 +25,12 @@ Status = Literal["PASS", "FAIL", "SKIP"]
 NEEDED_DISK_GB, NEEDED_MEMORY_GB = 5.0, 4.0
 PYNQ_PORT = 7967
 CONNECT_TIMEOUT_S = 3.0
-SETUP = "run make setup"
+SETUP = (
+    "install bitward's extras: pip install 'bitward[engine,train,build]', then pip install --no-deps "
+    "finn-plus==1.6.1 hls4ml==1.3.0"
+    if tools.INSTALLED.is_dir()  # from a wheel: there is no Makefile
+    else "run make setup"
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,12 @@ def _finding(name: str, purpose: str, found: str | None, *, needed: bool, advice
 
 
 def _first_line(*command: str | Path, env: dict[str, str] | None = None) -> str | None:
-    """The first line that a command prints; None when it fails."""
+    """The first line with a version that a command prints, else its first; None when it fails."""
     try:
         lines = tools.run(command, env=env, timeout_s=60).stdout.strip().splitlines()
     except ToolError:
         return None
-    return lines[0] if lines else ""
+    return next((line for line in lines if re.search(r"\d\.\d", line)), lines[0] if lines else "")
 
 
 def _python() -> Finding:
@@ -96,7 +102,9 @@ def _board_environment() -> Finding:
     python = tools.board_python()
     script = "from importlib.metadata import version; print('pynq', version('pynq'), 'in .venv-board')"
     found = _first_line(python, "-c", script) if python else None
-    return _finding("PYNQ client", "talks to boards, virtual and real", found, needed=True, advice=SETUP)
+    is_checkout = not tools.INSTALLED.is_dir()
+    advice = SETUP if is_checkout else "nothing to do: bitward's own servers, the virtual board's too, need none"
+    return _finding("PYNQ client", "talks to PYNQ's own servers", found, needed=is_checkout, advice=advice)
 
 
 def _gpu() -> Finding:

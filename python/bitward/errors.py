@@ -79,3 +79,26 @@ def nearest(value: object, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known are {', '.join(repr(name) for name in names)}." if names else "none are known."
+
+
+def nearest_of_these(value: object, choices: Iterable[str]) -> str:
+    """As `nearest`, for a sentence that has the choices already.
+
+    >>> nearest_of_these("widht", ["width", "depth"])
+    "did you mean 'width'?"
+    >>> nearest_of_these("colour", ["width", "depth"])
+    'take one of these'
+    """
+    close = difflib.get_close_matches(str(value), sorted(choices), n=1)
+    return f"did you mean '{close[0]}'?" if close else "take one of these"
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be read, without what Python adds to it.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "x.npy"))
+    'No such file or directory'
+    >>> reason_of(ValueError("no numbers"))
+    'no numbers'
+    """
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

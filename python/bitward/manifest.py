@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitward.errors import ManifestError, OutputError, nearest
+from bitward.errors import ManifestError, OutputError, nearest, reason_of
 from bitward.indexmap import Axis, IndexMap, mvau_axes, radix, split_axes
 from bitward.memory import Hardware, Location, Memory, Stratum
 from bitward.records import read_record, to_plain
@@ -135,5 +135,7 @@ class Manifest:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ManifestError(f"{path} must be a manifest, got {error}; name a folder that build wrote") from error
+            raise ManifestError(
+                f"{path} must be a manifest, got {reason_of(error)}: name a folder that bitward build wrote"
+            ) from error
         return cls.from_json(text, str(path))

@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INSTALLED = Path(__file__).resolve().parent / "_files"  # what a wheel carries of the repository (setup.py)
 PARTIAL_SUFFIX = ".partial"  # of files being written; whoever owns a folder may delete such leftovers
 DATA_VARIABLE = "BITWARD_DATA"
+COMPLETION_VARIABLE = "_BITWARD_COMPLETE"
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,11 @@ def is_set_up() -> bool:
     return (REPOSITORY / ".venv" / ".bitward-setup").exists()
 
 
+def completion_wanted() -> str | None:
+    """What a shell asks of `bitward` when tab is pressed, or when it is told to complete; None when none does."""
+    return os.environ.get(COMPLETION_VARIABLE)
+
+
 def data_directory() -> Path | None:
     """The folder of data sets that BITWARD_DATA names; None when it is not set, ConfigError when it is no folder."""
     if not (named := os.environ.get(DATA_VARIABLE)):
@@ -336,6 +342,9 @@ _DISK_RULES: dict[int, tuple[str, str]] = {
 }
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def disk_sentence(error: OSError, path: Path | str | None = None) -> str | None:
     """One sentence for a full, read-only or forbidden disk, with the next step; None for any other OSError."""
     if error.errno not in _DISK_RULES:
@@ -351,6 +360,17 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         sentence = disk_sentence(error, path) or f"{path} must be writable, got {error.strerror}: choose another path"
+        raise OutputError(sentence) from error
+
+
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Inside, a disk that runs full becomes OutputError about the file, or where that is not known, the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or (sentence := disk_sentence(error, error.filename or folder)) is None:
+            raise
         raise OutputError(sentence) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from browser import SIZES, complaints, looked_at
 from rich.console import Console
 
 from bitward.classic import find_classic
@@ -100,6 +101,11 @@ def test_the_report_is_complete_and_loads_nothing(run):
         assert text in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert len(re.findall(r"<h1\b", page)) == 1 and page.count("<img alt=") == 6
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_the_page_is_read_on_a_phone_and_with_a_keyboard(run, tmp_path, width, scheme):
+    assert complaints(looked_at(run / "report.html", tmp_path, width, scheme)) == {}
 
 
 def test_what_is_there_is_not_made_again_and_a_changed_report_is(run, folder):

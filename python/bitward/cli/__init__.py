@@ -8,10 +8,18 @@ To add `bitward frob`, write `cli/frob.py`; nothing else changes. Its docstring'
     import click
     from bitward.cli import session
 
+    SECTION = "From a network to hardware"         # what it stands under in bitward --help: one of _main.SECTIONS
+    KEPT = "what is frobbed is kept: ..."          # what ctrl-C says, where anything is kept
+
     @click.command()
     @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     def command(model: Path) -> None:
-        \"""Frob MODEL until it is frobbed.\"""
+        \"""Frob MODEL until it is frobbed.
+
+        \\b
+        Example:
+          bitward frob net.onnx
+        \"""
         from bitward.rewrites import frob          # heavy imports go here
 
         frob(model)                                # BitwardError -> one sentence, exit code 1

@@ -10,7 +10,31 @@ from typing import Any
 
 import click
 
+from bitward.cli._options import titled
+
 FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class BoardKind(click.ParamType):
+    """A kind of board: its own name, FINN's word for it or its part; the value is its own name."""
+
+    name = "board"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The kind of board. Raises ConfigError for one that is not known."""
+        from bitward.hardware.boards import board_kind
+
+        return board_kind(str(value))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list:
+        """The names of boards."""
+        from click.shell_completion import CompletionItem
+
+        from bitward.hardware.boards import board_names
+
+        return [CompletionItem(name) for name in board_names() if name.startswith(incomplete)]
+
+
 ONE = "Board to use; without it a virtual board is started."
 MANY = "Board to use; several share the trials. Without it a virtual board is started."
 
@@ -35,9 +59,8 @@ def board_options(many: bool = False) -> Callable[[Callable[..., Any]], Callable
                 given["connection"] = connection_of(hosts, *rest)
             return function(*args, **given)
 
-        for option in reversed(_options(many)):
-            command = option(command)
-        return command
+        decorated: Callable[..., Any] = titled("Board", *_options(many))(command)
+        return decorated
 
     return decorate
 

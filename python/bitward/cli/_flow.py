@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands are told a flow: the path of a YAML file, or the name of one that comes with bitward."""
+"""How commands are told a flow or a model: the path of a file, or the name of one that comes with bitward."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
@@ -11,10 +12,11 @@ from bitward.errors import ToolError
 from bitward.tools import resource
 
 
-class FlowFile(click.ParamType):
-    """A path; where there is no such file, a name as "digits" or "fortune/vgg11-p3" stands for the shipped flow."""
+class _Shipped(click.ParamType):
+    """A path; where there is no such file, a name stands for the file in `folder` with `suffix`."""
 
-    name = "flow"
+    folder: ClassVar[str]
+    suffix: ClassVar[str]
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The file, which need not be there: whoever reads it says so."""
@@ -22,15 +24,27 @@ class FlowFile(click.ParamType):
         if path.is_file() or path.suffix or path.is_absolute():
             return path
         try:
-            return resource(f"flows/{path}.yaml")
+            return resource(f"{self.folder}/{path}{self.suffix}")
         except ToolError:
             return path
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list:
-        """Files, and the names of shipped flows."""
+        """Files, and the names of shipped ones."""
         from click.shell_completion import CompletionItem
 
-        shipped = resource("flows")
-        names = sorted(str(file.relative_to(shipped).with_suffix("")) for file in shipped.rglob("*.yaml"))
+        shipped = resource(self.folder)
+        names = sorted(str(file.relative_to(shipped).with_suffix("")) for file in shipped.rglob(f"*{self.suffix}"))
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return [*found, CompletionItem(incomplete, type="file")]
+
+
+class FlowFile(_Shipped):
+    """A flow: "digits" or "fortune/vgg11-p3" where there is no such file."""
+
+    name, folder, suffix = "flow", "flows", ".yaml"
+
+
+class ModelFile(_Shipped):
+    """A QONNX model: "digits_cnn" where there is no such file."""
+
+    name, folder, suffix = "model", "onnx_models", ".onnx"

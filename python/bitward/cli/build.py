@@ -9,11 +9,29 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
-from bitward.errors import ConfigError, OutputError
+from bitward.cli._board import FILE, BoardKind
+from bitward.cli._flow import ModelFile
+from bitward.errors import ConfigError
+from bitward.tools import room_in
+
+SECTION = "From a network to hardware"
+KEPT = "nothing was written; an earlier build in that folder is as it was"
+
+FINN_NOTES = "bitward.finn_notes"  # what of --finn-config was left out, until it can be said
+
+
+def _finn_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """FINN's build configuration gives what the command line does not."""
+    if path is None:
+        return
+    from bitward.hardware.finn_build import read_build
+
+    found = read_build(path)
+    ctx.default_map, ctx.meta[FINN_NOTES] = found.options, found.notes
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelFile())
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Build directory.")
 @click.option("--protect", type=click.Choice(["model", "none", "msb", "tmr", "secded"]), default="model",
               show_default=True,
@@ -28,8 +46,15 @@ from bitward.errors import ConfigError, OutputError
               "that are none yet are rounded to whole steps of their layer's sums.")  # fmt: skip
 @click.option("--target-fps", type=float, default=100_000.0, show_default=True, help="Images per second to fold for.")
 @click.option("--clk-mhz", type=float, default=200.0, show_default=True, help="Clock of the programmable logic.")
-@click.option("--board", default="virtual", show_default=True, help="Kind of board: virtual or kv260.")
-@click.option("--folding", type=click.Path(path_type=Path, dir_okay=False), help="JSON of PE, SIMD... by layer.")
+@click.option("--board", type=BoardKind(), default="virtual", show_default=True,
+              help="Kind of board: virtual, or kv260, whose FINN name KV260_SOM and part name are understood too.",
+              )  # fmt: skip
+@click.option("--folding", type=FILE,
+              help="JSON or YAML of PE, SIMD... by layer, or FINN's folding configuration as it is.")  # fmt: skip
+@click.option("--specialize", type=FILE,
+              help="FINN's specialize_layers_config_file: checked to ask for nothing but RTL.")  # fmt: skip
+@click.option("--finn-config", type=FILE, is_eager=True, expose_value=False, callback=_finn_config,
+              help="FINN's build configuration, YAML or JSON: gives what the command line does not.")  # fmt: skip
 @click.option(
     "--simulate/--no-simulate",
     default=True,
@@ -44,10 +69,18 @@ from bitward.errors import ConfigError, OutputError
 @click.option("--saturate", is_flag=True, help="Let sign folding change a weight of -2^(b-1) by one step.")
 def command(
     model: Path, out: Path, protect: str, voted: int, bias: str, bias_as: str, target_fps: float, clk_mhz: float,
-    board: str, folding: Path | None, simulate: bool, fifos: str, fifo_seconds: float, saturate: bool,
+    board: str, folding: Path | None, specialize: Path | None, simulate: bool, fifos: str, fifo_seconds: float,
+    saturate: bool,
 ) -> None:  # fmt: skip
-    """Build the QONNX file MODEL into the folder given by --out: RTL, manifest, golden memories, Verilator model."""
-    from bitward.hardware.build import BuildOptions, build
+    """Build the QONNX file MODEL into the folder given by --out: RTL, manifest, golden memories, Verilator model.
+
+    \b
+    Example:
+      bitward build onnx_models/digits_cnn.onnx --protect msb --target-fps 1e6 --out build/hardened
+    """
+    from bitward.hardware.build import build
+    from bitward.hardware.declare import BuildOptions
+    from bitward.hardware.finn_config import read_config
 
     if protect != "msb" and voted != 1:
         raise ConfigError(f"--voted must go with --protect msb, got {voted} with {protect}: name msb, or leave it out")
@@ -59,18 +92,21 @@ def command(
         target_fps=target_fps,
         clk_mhz=clk_mhz,
         board=board,
-        folding=_folding(folding),
+        folding={} if folding is None else read_config(folding, "--folding"),
+        specialize={} if specialize is None else read_config(specialize, "--specialize"),
         saturate_signs=saturate,
         simulate=simulate,
         fifos=fifos,  # type: ignore[arg-type]
         fifo_limit_s=fifo_seconds,
     )
     console = session().console
-    with console.status("build") as status:
+    for note in click.get_current_context().meta.get(FINN_NOTES, []):
+        console.print(f"  {note}", highlight=False)
+    with console.status("build") as status, room_in(out):
         manifest = build(model, out, options, progress=lambda step: status.update(f"build: {step}"))
     record = json.loads((out / "build.json").read_text())
     cycles = record["cycles"]
-    for note in record["biases"]:
+    for note in [*record["notes"], *record["biases"]]:
         console.print(f"  {note}")
     for memory in manifest.memories:
         console.print(f"  {memory.name:<20} {memory.depth} rows of {memory.width} bits, {memory.scheme}")
@@ -80,17 +116,3 @@ def command(
             f"simulation), {record['pace']['ratio']:g} of the bound of {record['pace']['slowest_node']}"
         )
     click.echo(out)
-
-
-def _folding(path: Path | None) -> dict:
-    if path is None:
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OutputError(f"--folding must be a readable JSON file, got {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"--folding must be JSON, got {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"--folding must map layers to attributes, got a {type(found).__name__} in {path}")
-    return found

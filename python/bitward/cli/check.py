@@ -12,19 +12,24 @@ import click
 from rich.table import Table
 
 from bitward.cli import session
+from bitward.cli._board import BoardKind
+from bitward.cli._flow import ModelFile
 from bitward.errors import ModelError
 from bitward.tools import atomic_write
 
 if TYPE_CHECKING:
     from bitward.hardware.survey import Estimate, LayerFound
 
+SECTION = "From a network to hardware"
+
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelFile())
 @click.option("--target-fps", type=click.FloatRange(min=0, min_open=True), default=1000.0, show_default=True,
               help="Images per second that a build is estimated for.")  # fmt: skip
 @click.option("--clk-mhz", type=float, default=200.0, show_default=True, help="Clock of the programmable logic.")
-@click.option("--board", default="kv260", show_default=True, help="Whose chip it is to fit.")
+@click.option("--board", type=BoardKind(), default="kv260", show_default=True,
+              help="Whose chip it is to fit; KV260_SOM or the part's name too.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write what was found here.")
 def command(model: Path, target_fps: float, clk_mhz: float, board: str, json_path: Path | None) -> None:
     """Look at every layer of the QONNX file MODEL before a long run: how its weights would be stored, which hardware it
@@ -32,8 +37,12 @@ def command(model: Path, target_fps: float, clk_mhz: float, board: str, json_pat
 
     All that stands in the way is listed, not the first alone; the exit code is then 1. Nothing is built: resources and
     cycles are estimates, for weights without voters.
+
+    \b
+    Example:
+      bitward check onnx_models/digits_cnn.onnx
     """
-    from bitward.hardware.build import BuildOptions
+    from bitward.hardware.declare import BuildOptions
     from bitward.hardware.survey import survey
 
     console = session().console

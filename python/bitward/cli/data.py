@@ -11,6 +11,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from bitward.cli import session
 
+SECTION = "From a network to hardware"
+KEPT = "what was fetched is kept: the same command goes on from there"
+
 
 @click.command()
 @click.argument("name")
@@ -22,6 +25,10 @@ def command(name: str, folder: Path | None) -> None:
 
     Every file is checked by the sum that its authors published; what is there already is not fetched again, and a
     download that was cut off goes on.
+
+    \b
+    Example:
+      bitward data cifar10
     """
     from bitward.datasets import download_folder, published_files
     from bitward.datasets._download import download

@@ -9,6 +9,8 @@ import click
 
 from bitward import doctor
 
+SECTION = "First steps"
+
 
 @click.command()
 @click.option("--host", help="Address of a board to reach.")

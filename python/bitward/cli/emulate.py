@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+SECTION = "Boards"
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -34,6 +36,10 @@ def command(
 
     On another address than loopback, the stock PYNQ client is not served (its protocol knows no credentials), but
     bitward's own extension is, over TLS, to whoever has the token.
+
+    \b
+    Example:
+      bitward emulate runs/digits/build/hardened --port 0
     """
     from bitward_virtual.emulate import access_of, emulate
 

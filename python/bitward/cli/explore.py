@@ -11,6 +11,9 @@ from bitward.cli import session
 from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 
+SECTION = "Faults"
+KEPT = "what was evaluated is kept: the same command goes on from there"
+
 
 @click.command()
 @click.argument("flow", type=FlowFile())
@@ -25,6 +28,10 @@ def command(flow: Path, runs: Path, data: Path | None) -> None:
     flow of a quantized network the points are the members of its family, all of them hardware; the command that builds
     the answer is printed. What was evaluated is kept: a search that was killed goes on, and other limits ask nothing
     twice. Evaluations are software-only.
+
+    \b
+    Example:
+      bitward explore explore/digits
     """
     from bitward.flow.exploration import explore_flow
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import click
 
 from bitward.cli import session
+from bitward.cli._flow import ModelFile
+
+SECTION = "From a network to hardware"
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelFile())
 @click.argument("hardened", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--voted", type=click.IntRange(1, 32), default=1, show_default=True, help="Top bits stored three times.")
 @click.option("--layer", "layers", multiple=True, help="Layer to harden (may be repeated); all without it.")
@@ -23,6 +26,10 @@ def command(model: Path, hardened: Path, voted: int, layers: tuple[str, ...], bi
 
     The function computed is the same, bit for bit, as long as no bit flips. With --bias tmr, biases that are no
     integers (batch norm's shift among them) are rounded first, by half a step of their layer's sums at most.
+
+    \b
+    Example:
+      bitward harden onnx_models/digits_cnn.onnx build/hardened.onnx --voted 1
     """
     from bitward.rewrites import harden_model
 

@@ -15,6 +15,9 @@ from bitward.cli.train import DATA
 if TYPE_CHECKING:
     from bitward.flow.importing import Imported
 
+SECTION = "From a network to hardware"
+KEPT = "nothing was written"
+
 
 class Numbers(click.ParamType):
     """Numbers, comma-separated: 0.5 or 0.485,0.456,0.406."""
@@ -58,6 +61,10 @@ def command(
     A network of Brevitas stays as it is. A plain one is quantized without retraining (calibrated with training images),
     and trained for some --epochs if you ask. What is left is NAME.onnx, its card, and NAME.yaml, a flow that builds,
     hardens and attacks it: bitward run OUT/NAME.yaml.
+
+    \b
+    Example:
+      bitward import mine.py:build --dataset digits --bits 4 --epochs 20 --out mine
     """
     if source.endswith(".onnx"):
         from bitward.flow.importing import import_qonnx

@@ -10,14 +10,17 @@ import click
 import numpy as np
 
 from bitward.cli._board import board_options
-from bitward.errors import ConfigError
+from bitward.cli._options import Titled
+from bitward.errors import ConfigError, reason_of
 from bitward.tools import atomic_path
 
 if TYPE_CHECKING:
     from bitward_runtime.connection import Connection
 
+SECTION = "Boards"
 
-@click.command()
+
+@click.command(cls=Titled)
 @click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("inputs", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("outputs", type=click.Path(path_type=Path, dir_okay=False))
@@ -29,6 +32,10 @@ def command(build_dir: Path, inputs: Path, outputs: Path, on: str, connection: C
 
     Arrays are as the ONNX graph takes and returns them, images along axis 0; the host scales and quantizes
     at the edges.
+
+    \b
+    Example:
+      bitward infer runs/digits/build/hardened inputs.npy outputs.npy --on board
     """
     from bitward.flow.attack import Place
     from bitward.manifest import apply_edge
@@ -51,8 +58,10 @@ def command(build_dir: Path, inputs: Path, outputs: Path, on: str, connection: C
 def _load(path: Path) -> np.ndarray:
     try:
         images = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"inputs must be an .npy file of numbers, got {path}: {error}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(
+            f"{path} must be an .npy file of numbers, got {reason_of(error)}: numpy.save writes one"
+        ) from error
     if images.dtype.kind not in "iuf" or images.ndim < 2:
         raise ConfigError(f"inputs must be images along axis 0, got {images.dtype} of shape {images.shape} in {path}")
     return images

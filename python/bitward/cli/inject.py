@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bitward.cli import session
-from bitward.cli._board import board_options
+from bitward.cli._board import BoardKind, board_options
 from bitward.cli._flow import FlowFile
+from bitward.cli._options import Titled, titled
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bitward_runtime.connection import Connection
 
     from bitward.flow.spec import Inject
+
+SECTION = "Faults"
+KEPT = "finished trials are kept: the same command goes on from there"
 
 MODELS = ("single", "uniform", "layers", "exact", "ber", "burst", "replay")
 METRICS = ("top1_changed", "outputs_changed", "top1_change_rate")
@@ -30,7 +33,7 @@ FAULTS = (
     click.option("--flips", type=click.IntRange(1), help="exact, layers: distinct bits per trial."),
     click.option("--ber", type=click.FloatRange(0, 1, min_open=True), help="ber: flips per stored bit."),
     click.option("--burst", type=click.IntRange(1), help="burst: adjacent bits of a row."),
-    click.option("--faults-from", metavar="PATH", type=click.Path(path_type=Path),
+    click.option("--faults-from", metavar="PATH", type=click.Path(exists=True, path_type=Path),
                  help="replay: a campaign's folder, or a text file of faults such as conv1:3:17, a trial a line."),
     click.option("--stuck", type=click.Choice(["0", "1"]), help="Bits stick at this value instead of being inverted."),
     click.option("--memory", "memories", multiple=True, help="Into this memory only; may be given again."),
@@ -52,28 +55,18 @@ RULES = (
 )  # fmt: skip
 
 
-def _options(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
-    """Options of several groups, in their order."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed([option for group in groups for option in group]):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-@click.command()
+@click.command(cls=Titled)
 @click.argument("flow", type=FlowFile())
 @click.option("--on", type=click.Choice(["engine", "rtl", "board", "torch"]), default="engine", show_default=True,
               help="Software prediction, RTL simulation, a board; torch for a flow of a float network.")  # fmt: skip
 @click.option("--side", type=click.Choice(["plain", "hardened"]), default="hardened", show_default=True,
               help="Which of the flow's builds.")  # fmt: skip
-@_options(FAULTS, RULES)
+@titled("Which faults", *FAULTS)
+@titled("How many, and when to stop", *RULES)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (engine and rtl).")
 @click.option("--scheduler", metavar="local|tcp://...", help="Work on Dask: here, or on the cluster at this address.")
-@click.option("--board", metavar="KIND", help="Kind of the boards (default: virtual); a real one loads what make "
-              "bitstream left.")  # fmt: skip
+@click.option("--board", type=BoardKind(), metavar="KIND",
+              help="Kind of the boards (default: virtual); a real one loads what make bitstream left.")  # fmt: skip
 @board_options(many=True)
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
@@ -89,6 +82,11 @@ def command(flow: Path, **given: Any) -> None:
     Several boards (--host A --host B) share the trials. A trial that a board fails is run once more; failing again is
     its outcome. A board that is lost, or needs that too often, is set aside, and the others do what it left. On a KV260
     this has not yet run.
+
+    \b
+    Examples:
+      bitward inject digits --on rtl
+      bitward inject digits --model ber --ber 1e-4 --margin 0.02 --workers 2
     """
     from bitward.flow import load_flow, prepare
     from bitward.flow.attack import Place

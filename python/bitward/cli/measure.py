@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from bitward.cli._board import board_options
+from bitward.cli._options import Titled
 
 if TYPE_CHECKING:
     from bitward_runtime.connection import Connection
 
+SECTION = "Boards"
 
-@click.command()
+
+@click.command(cls=Titled)
 @click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="board", show_default=True,
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
@@ -37,6 +40,10 @@ def command(
     result, and the command fails. Figures of time from a virtual board or the RTL are of the simulation and say nothing
     of a KV260's speed; what the cycles counted in RTL make at the PL's clock stands beside them. What cannot be read is
     "not measured". Measuring a KV260 has not yet run on hardware.
+
+    \b
+    Example:
+      bitward measure runs/digits/build/hardened --out measured.json
     """
     from bitward_runtime.comparison import compared, table
     from bitward_runtime.measure import Plan, lines

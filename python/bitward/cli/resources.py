@@ -10,9 +10,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from bitward.campaign.progress import showing
 from bitward.cli import session
 from bitward.tools import atomic_write
+
+SECTION = "From a network to hardware"
+KEPT = "the nodes synthesised so far are kept: the same command goes on from there"
 
 COLUMNS = ("lut", "ff", "carry", "bram36", "uram", "dsp", "levels")
 
@@ -26,7 +28,12 @@ def command(build_dir: Path, compares: bool, json_path: Path | None) -> None:
 
     Levels are the most LUTs, carries and multiplexers between two registers. Shares are of the board's chip. Counts are
     kept in the user's cache (~/.cache/bitward), so that a node is synthesised once. They are Yosys', not Vivado's.
+
+    \b
+    Example:
+      bitward resources runs/digits/build/hardened
     """
+    from bitward.campaign.progress import showing
     from bitward.hardware.boards import load_board
     from bitward.hardware.resources import built_in_ecc, compare, resources
     from bitward.manifest import Manifest

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -11,15 +12,20 @@ from bitward.cli import session
 from bitward.cli._flow import FlowFile
 from bitward.cli.train import DATA
 
+SECTION = "First steps"
+KEPT = "finished stages and trials are kept: the same command goes on from there"
+
 
 @click.command()
 @click.argument("flow", type=FlowFile())
 @click.option("--to", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage and what follows it, though nothing changed.")
+@click.option("--shipped", is_flag=True, help="Begin from the network's model that comes with bitward, instead of "
+              "training it; the folder is NAME-shipped.")  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA
-def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Path | None) -> None:
+def command(flow: Path, to: str | None, force: str | None, shipped: bool, runs: Path, data: Path | None) -> None:
     """Run the experiment of the YAML file FLOW; stages that nothing changed for are not run again.
 
     Leaves runs/NAME/ with summary.json and report.html. An interrupted run goes on where it stopped. A flow of a
@@ -28,32 +34,61 @@ def command(flow: Path, to: str | None, force: str | None, runs: Path, data: Pat
 
     Faults of another model are injected too where FLOW has, for example, inject: {model: ber, ber: 1.0e-5}. All options
     of bitward inject that say which faults, and when to stop, are keys there.
+
+    \b
+    Examples:
+      bitward run digits
+      bitward run flows/digits-mlp.yaml --to build
     """
     from bitward.flow import load_flow, run_flow
     from bitward.flow.kinds import is_sensitivity, is_software
+    from bitward.flow.spec import from_shipped
+    from bitward.flow.told import say
 
     console = session().console
+    if shipped and (is_sensitivity(flow) or is_software(flow)):
+        raise click.UsageError("--shipped goes with flows of networks that become hardware: run it without")
     if is_sensitivity(flow):
         _run_sensitivity(flow, runs, to, force, data)
         return
     if is_software(flow):
         _run_software(flow, runs, to, force, data)
         return
-    folder, summary = run_flow(load_flow(flow), runs, console, to, force, data)
+    loaded = load_flow(flow)
+    folder, summary = run_flow(from_shipped(loaded) if shipped else loaded, runs, console, to, force, data)
     msb = summary["msb_faults"]
     if isinstance(msb, dict):
-        console.print(
+        say(
+            console,
             f"MSB faults: {msb['changed_plain']} of {msb['injected_plain']} changed an output of the plain design, "
-            f"{msb['changed_hardened']} of {msb['injected']} (copies included) of the hardened one"
+            f"{msb['changed_hardened']} of {msb['injected']} (copies included) of the hardened one",
         )
-    report = folder / "report.html"
-    click.echo(report if to in (None, "report") else folder / "summary.json")
+    if to not in (None, "report"):
+        click.echo(folder / "summary.json")
+        return
+    for line in _next(flow, folder, runs):
+        say(console, line)
+    click.echo(folder / "report.html")
+
+
+def _next(flow: Path, folder: Path, runs: Path) -> list[str]:
+    """What to look at after a first run; the report's path follows."""
+    path, where = quote(str(folder)), "" if runs == Path("runs") else f" --runs {quote(str(runs))}"
+    return [
+        "",
+        "to go on:",
+        f"  bitward trials {path}/campaigns/strata-plain    the faults of a campaign, by memory and bit",
+        f"  bitward inject {quote(str(flow))} --on rtl{where}    more faults, drawn as you say",
+        f"  bitward emulate {path}/build/hardened    a virtual KV260, for any PYNQ client",
+        "and the report, in a browser:",
+    ]
 
 
 def _run_software(flow: Path, runs: Path, to: str | None, force: str | None, data: Path | None) -> None:
     """A flow of a float network has run; what it found is told in a line a rate."""
+    from bitward.explore.seeds import over_seeds
     from bitward.explore.text import points
-    from bitward.flow.software import over_seeds, run_software
+    from bitward.flow.software import run_software
     from bitward.flow.software_spec import load_software_flow
 
     console = session().console

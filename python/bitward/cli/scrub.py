@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bitward.cli._board import board_options
+from bitward.cli._options import Titled
 from bitward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
     from bitward.targets import Target
 
+SECTION = "Boards"
 
-@click.command()
+
+@click.command(cls=Titled)
 @click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--on", type=click.Choice(["engine", "rtl", "board"]), default="board", show_default=True,
               help="Software prediction, RTL simulation, or a board.")  # fmt: skip
@@ -42,6 +45,10 @@ def command(
     own clock. Opening a board loads its overlay, so all begin without an upset, unless --no-load takes it as it is:
     with --every and many --passes the board stays held and is kept clean; --upsets makes upsets, uniform over the
     stored bits of the memories that are scrubbed. Scrubbing a KV260 has not yet run on hardware.
+
+    \b
+    Example:
+      bitward scrub runs/digits/build/hardened --upsets 20 --passes 3
     """
     from bitward_runtime.scrub import has_redundancy, scrub
     from bitward_runtime.upsets import Upsets

@@ -4,14 +4,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import Progress
 
 from bitward.cli import session
+from bitward.errors import ConfigError
+
+SECTION = "From a network to hardware"
+KEPT = "finished seeds are kept: the same command goes on from there"
 
 SEEDS = click.option("--seeds", help="Comma-separated; the first one is exported.  [default: the network's own]")
-DATA = click.option("--data", type=click.Path(path_type=Path),
+
+
+class DataPath(click.Path):
+    """A path that is there, also for a dataset that does not look at it; ~ in it is the home folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Raises ConfigError where there is none."""
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise ConfigError(f"--data {path} must be a folder or an archive, got no such path: give where images lie")
+        return path
+
+
+DATA = click.option("--data", type=DataPath(),
                     help="Where images given by path lie: a folder or archive of the dataset; without it, "
                     "BITWARD_DATA.")  # fmt: skip
 PTQ = click.option("--ptq", is_flag=True,
@@ -41,6 +59,11 @@ def command(
 
     Classic float networks (alexnet, googlenet, resnet18, vgg11_bn) also take --dataset, which they need, --width,
     --weights and --device. Those that label pixels (hsi_unet3_relu) also print intersections over unions.
+
+    \b
+    Examples:
+      bitward train digits_cnn
+      bitward train resnet18 --dataset cifar10 --width 0.5 --seeds 0,1
     """
     from bitward.train import ClassicRun, TrainingRun, recipe_of, train_classic, train_network
 
@@ -103,7 +126,7 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
     """The seeds in "0,1,2", None for none; a usage error otherwise."""
     if text is None:
         return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"seeds must be whole numbers with commas between, got {text!r}") from error
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"--seeds must be whole numbers from 0 on with commas between, got {text!r}")
+    return tuple(map(int, parts))

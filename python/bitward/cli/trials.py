@@ -13,6 +13,7 @@ from rich.table import Table
 from bitward.cli import session
 from bitward.cli._board import board_options
 from bitward.cli._flow import FlowFile
+from bitward.cli._options import Titled
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from bitward.flow.attack import Again
     from bitward.metrics import Share
 
+SECTION = "Faults"
 
-@click.command()
+
+@click.command(cls=Titled)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--where", "condition", metavar="SQL", help='Only trials for which this is true: "top1_changed > 0".')
 @click.option("--export", "target", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
@@ -47,6 +50,11 @@ def command(
 
     Columns for --where: trial, memory, layer, role, word, bit, stored_bit, copy, parameter, flips, status, path,
     outputs_changed, top1_changed (numbers of images), top1_correct, seconds and others; the export has them all.
+
+    \b
+    Examples:
+      bitward trials runs/digits/campaigns/strata-plain --where "top1_changed > 0"
+      bitward trials runs/digits/campaigns/strata-plain --replay 7 --build runs/digits/build/plain
     """
     if replay is not None:
         if on == "torch":

@@ -17,6 +17,8 @@ from bitward.cli import session
 if TYPE_CHECKING:
     from bitward.report.live import Progress
 
+SECTION = "First steps"
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
@@ -28,6 +30,10 @@ def command(folder: Path, page: bool, port: int, once: bool) -> None:
 
     From another terminal than the one that runs them; nothing is written. It ends when all of them have ended, or at
     ctrl-C.
+
+    \b
+    Example:
+      bitward watch runs/digits --page
     """
     from bitward.report.live import LivePage, campaigns_below, progress_of, watched
 

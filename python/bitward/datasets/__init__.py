@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bitward.datasets._published import Published
 
 __all__ = [
-    "PICTURES_LIE", "Dataset", "Examples", "class_weights", "data_root", "dataset_names", "download_folder",
-    "load_dataset", "normalised", "published_files",
+    "PICTURES_LIE", "Dataset", "Examples", "check_dataset", "class_weights", "data_root", "dataset_names",
+    "download_folder", "load_dataset", "normalised", "published_files",
 ]  # fmt: skip
 
 _REGISTRY = Registry(__name__, "dataset")
@@ -148,6 +148,11 @@ def _advice(name: str) -> str:
     if getattr(_REGISTRY.module(name), "DOWNLOADS", ()):
         return f"give --data, or set BITWARD_DATA to, the folder of its files, or run bitward data {name}"
     return f"give --data, or set BITWARD_DATA to, {getattr(_REGISTRY.module(name), 'LIE', PICTURES_LIE)}"
+
+
+def check_dataset(name: str) -> None:
+    """There is a dataset of that name; ConfigError names the nearest one otherwise."""
+    _REGISTRY.module(name)
 
 
 def load_dataset(name: str, data: Path | None = None) -> Dataset:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bitward.errors import ManifestError, nearest
+from bitward.errors import ManifestError, nearest, reason_of
 from bitward.manifest import Manifest
 from bitward.words import beat_of, segments_of
 
@@ -24,7 +24,9 @@ def load_images(path: str | Path) -> dict[str, Image]:
         with np.load(path) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ManifestError(f"{path} must hold memory images, got {error}; name a folder that build wrote") from error
+        raise ManifestError(
+            f"{path} must hold memory images, got {reason_of(error)}: name a folder that build wrote"
+        ) from error
 
 
 class StoredImages:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bitward.errors import FormatError
+from bitward.errors import FormatError, reason_of
 from bitward.faults.fault import Fault
 from bitward.faults.faults import fault_text, parse_trial
 from bitward.faults.model import FaultModel, Trial
@@ -33,7 +33,9 @@ class Replay(FaultModel):
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"faults must be in a text file, got {error}: write one trial a line") from error
+            raise FormatError(
+                f"{path} must be a text file of faults, got {reason_of(error)}: write one trial a line"
+            ) from error
         trials: list[Trial] = []
         for number, line in enumerate(lines, start=1):
             if line.strip() and not line.startswith("#"):

@@ -13,15 +13,18 @@ from typing import Any
 
 from rich.console import Console
 
-from bitward.errors import ConfigError, nearest
+from bitward.datasets import check_dataset
+from bitward.errors import ConfigError, nearest_of_these
 from bitward.flow.cache import StageRecord, locked, stage_key
 from bitward.flow.run import Run
 from bitward.flow.spec import Flow, load_flow
 from bitward.flow.stages import STAGE_NAMES, STAGES, Stage, clear, overlay_stage
 from bitward.flow.summary import NOT_MEASURED, summarise
-from bitward.hardware.boards import load_board, pl_clock
+from bitward.flow.told import say, told
+from bitward.hardware.boards import load_board
+from bitward.hardware.clocks import pl_clock
 from bitward.networks import find_network
-from bitward.tools import output_directory
+from bitward.tools import output_directory, room_in
 
 __all__ = ["STAGE_NAMES", "Flow", "Run", "load_flow", "make_overlay", "prepare", "run_flow"]
 
@@ -43,7 +46,7 @@ def run_flow(
     for name in (to, force):
         if name is not None and name not in STAGE_NAMES:
             raise ConfigError(
-                f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest(name, STAGE_NAMES)}"
+                f"a stage must be one of {', '.join(STAGE_NAMES)}, got {name!r}; {nearest_of_these(name, STAGE_NAMES)}"
             )
         if name is not None and any(stage.name == name and not stage.is_asked(flow) for stage in STAGES):
             raise ConfigError(
@@ -51,6 +54,7 @@ def run_flow(
             )
     run = _open(flow, runs, console, data)
     with locked(run.folder):
+        say(console, f"{flow.name}: all that follows goes into {run.folder}; ctrl-C keeps what is finished")
         record = StageRecord(run.folder)
         if force is not None:
             record.forget(STAGE_NAMES[STAGE_NAMES.index(force) :])
@@ -104,12 +108,18 @@ def _bitstream(run: Run, board: str, asked_mhz: float) -> Path:
 
 def _open(flow: Flow, runs: Path, console: Console, data: Path | None = None) -> Run:
     """The run's folder is there. What can be known to be wrong is refused first: a mistake must not leave a folder."""
+    from bitward.rewrites.loading import load_model
+
     if flow.model is None or flow.dataset is None:
         find_network(flow.network)
     if flow.model is not None and not flow.model.is_file():
         raise ConfigError(
             f"model must be a QONNX file, got {flow.model}, which is none: give its path from the flow's folder"
         )
+    if flow.model is not None:
+        load_model(flow.model)
+    if flow.dataset is not None:
+        check_dataset(flow.dataset)
     if not load_board(flow.build.board).is_simulated:
         raise ConfigError(
             f"build.board must be a simulated board in a flow, got {flow.build.board!r}; build for a real one with "
@@ -160,9 +170,10 @@ def _run_stage(
     if forced:
         clear(run, stage)
     started = time.monotonic()
-    result = stage.work(run)
+    with room_in(run.folder):
+        result = stage.work(run)
     wall_s = time.monotonic() - started
-    run.console.print(f"{stage.name:<10} {wall_s:6.1f} s")
+    say(run.console, f"{stage.name:<10} {wall_s:6.1f} s  {told(stage.name, result)}".rstrip())
     if NOT_MEASURED in result.values():
         record.forget([stage.name])  # what could not be measured is tried again next time
     else:
@@ -177,5 +188,5 @@ def _write_report(run: Run) -> float:
     started = time.monotonic()
     write_report(run.folder)
     wall_s = time.monotonic() - started
-    run.console.print(f"{'report':<10} {wall_s:6.1f} s")
+    say(run.console, f"{'report':<10} {wall_s:6.1f} s  one HTML file, which needs no network")
     return round(wall_s, 2)

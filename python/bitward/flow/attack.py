@@ -125,9 +125,7 @@ def run(
     aside to NAME.old, in the place of what was there. Where `place` is a board, `more_boards` share the trials with it.
     """
     manifest = Manifest.load(place.build / "manifest.json")
-    if manifest.io is None:
-        raise ConfigError(f"{place.build} must be a build with streams, got a software-only manifest.")
-    integers = apply_edge(manifest.io.pre, images).astype(np.int64)
+    integers = streamed(manifest, place.build, images)
     with Place("engine", place.build).target() as engine:
         expected = engine.infer(integers)
     campaign = Campaign(
@@ -147,6 +145,13 @@ def run(
     factory = factories(place, more_boards, rules.timeout_s)
     with open_store(directory, campaign.spec(), restart) as store:
         return run_campaign(campaign, factory, store, workers=workers, scheduler=rules.scheduler, progress=progress)
+
+
+def streamed(manifest: Manifest, build: Path, images: NDArray[Any]) -> NDArray[np.int64]:
+    """Images as the build's input stream takes them; ConfigError where it has no streams."""
+    if manifest.io is None:
+        raise ConfigError(f"{build} must be a build with streams, got a software-only manifest.")
+    return apply_edge(manifest.io.pre, images).astype(np.int64)
 
 
 def factories(

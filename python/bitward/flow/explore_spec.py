@@ -6,15 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from bitward.explore.design import FormatName
 from bitward.explore.scale import By
+from bitward.flow.reading import Section
 
 ExploredScheme = Literal["plain", "msb", "tmr", "secded"]
 
 
-class Explore(BaseModel):
+class Explore(Section):
     """Which points there are, how each is judged, and how they are searched (see `bitward.explore`).
 
     In a flow of a float network `bits` are the weights' widths. In one of a quantized network the widths are those that
@@ -24,8 +25,6 @@ class Explore(BaseModel):
     `formats` and `scaling` are axes of float networks: every format with every scaling that it takes, without them the
     flow's own. Integers take none, as their scale is weight scaling already, and formats of one width have that one.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bits: tuple[int, int] = Field((3, 8), description="least and most bits of a weight")
     schemes: tuple[ExploredScheme, ...] = Field(("plain", "msb"), min_length=1)

@@ -228,7 +228,7 @@ def section_of(flow: Any, path: str) -> Explore:
     if flow.explore is None:
         raise ConfigError(
             f"the flow {path} must have a section explore to be searched, got none: explore: {{accuracy_floor: 0.9, "
-            "vulnerability_ceiling: 0.03}} is a beginning"
+            "vulnerability_ceiling: 0.03} is a beginning"
         )
     section: Explore = flow.explore
     return section

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitward.datasets import load_dataset
+from bitward.datasets import check_dataset, load_dataset
 from bitward.errors import ConfigError, ModelError
 from bitward.flow.spec import folder_name
-from bitward.hardware.build import BuildOptions
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.survey import Survey, survey
 from bitward.rewrites import load_model, save_model
+from bitward.rewrites.layers import keep_names
 from bitward.tools import atomic_write, output_directory
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ def import_qonnx(source: Path, out: Path, name: str, dataset: str | None, pixels
     from qonnx.core.datatype import DataType
     from qonnx.util.cleanup import cleanup_model
 
-    model = cleanup_model(load_model(source))
+    if dataset is not None:
+        check_dataset(dataset)
+    model = load_model(source)
+    keep_names(model)
+    model = cleanup_model(model)
     tensor = model.graph.input[0].name
     if pixels is not None:
         if pixels not in ("UINT8", "INT8", "UINT4", "INT4", "UINT2", "UINT16", "INT16"):
@@ -67,7 +72,8 @@ def import_qonnx(source: Path, out: Path, name: str, dataset: str | None, pixels
             f"input {tensor} of {source} must say which integers it takes, got {kind.name}: give --input UINT8 for raw "
             "pixels"
         )
-    path = output_directory(out) / f"{_checked(name)}.onnx"
+    file = f"{_checked(name)}.onnx"
+    path = output_directory(out) / file
     save_model(model, path)
     return _with_flow(path, name, dataset, by_path=True)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bitward.classic import classic_names, find_classic
-from bitward.flow.spec import read_yaml
+from bitward.flow.reading import read_yaml
 
 
 def is_software(path: Path) -> bool:

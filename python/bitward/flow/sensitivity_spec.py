@@ -6,21 +6,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from bitward.flow.software_spec import Seeds
-from bitward.flow.spec import CitedRate, folder_name, read_yaml, validated
+from bitward.flow.reading import Section, read_yaml, validated
+from bitward.flow.software_spec import FloatFlow
+from bitward.flow.spec import CitedRate
 from bitward.sensitivity.sample import Sampling
 from bitward.sensitivity.several import FLIPS, REPETITIONS
 
 CLIPPED_TO = {"bound": "bounds", "zero": "zero"}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SeveralFlips(_Section):
+class SeveralFlips(Section):
     """Many flips at once: how many, each so often, anywhere in the stored parameters, of the first `seeds` seeds."""
 
     flips: tuple[int, ...] = Field(FLIPS, min_length=1)
@@ -28,7 +25,7 @@ class SeveralFlips(_Section):
     seeds: int = Field(1, ge=1)
 
 
-class Analyse(_Section):
+class Analyse(Section):
     """Which faults are tried on how many test images: `margin` is Leveugle's, for each parameter set."""
 
     images: int = Field(10, ge=1)
@@ -43,7 +40,7 @@ class Analyse(_Section):
         return Sampling(self.margin, self.confidence, self.seed)
 
 
-class Prune(_Section):
+class Prune(Section):
     """Channels are pruned round by round: each takes its share of the operations, then trains on for `epochs`.
 
     Rounds lie in `folder`, below the folder of runs, and are found there; benchmarks/compression.py leaves the same.
@@ -56,7 +53,7 @@ class Prune(_Section):
     folder: Path = Path("seg/compressed/rounds")
 
 
-class SensitivityFlow(_Section):
+class SensitivityFlow(FloatFlow):
     """One experiment on a network that labels pixels. `name` is its folder under runs/ (default: the file's stem).
 
     `prune` takes channels away; `fold_batch_norm` puts batch norm into the layers before it. `clip_activations` keeps
@@ -66,14 +63,6 @@ class SensitivityFlow(_Section):
     and no training.
     """
 
-    name: str = Field("", max_length=100)
-    network: str
-    width: float = Field(1.0, gt=0)
-    weights: Path | None = None
-    dataset: str
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    train: Seeds = Seeds()
-    train_cache: Path = Field(Path(".trained"), description="below the folder of runs")
     prune: Prune | None = None
     fold_batch_norm: bool = False
     clip_activations: Literal["none", "bound", "zero"] = "none"
@@ -82,19 +71,12 @@ class SensitivityFlow(_Section):
     analyse: Analyse = Analyse()
     reliability: CitedRate | None = None
 
-    _is_a_folder_name = field_validator("name")(folder_name)
-
     @field_validator("quantize")
     @classmethod
     def _clips_by_itself(cls, value: str, info: ValidationInfo) -> str:
         if value == "int8" and info.data.get("clip_activations", "none") != "none":
             raise ValueError("must be none with clip_activations: 8 bits keep activations in range by themselves")
         return value
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds that are analysed."""
-        return self.train.seeds if self.weights is None else (0,)
 
     @property
     def stored_as(self) -> str:
@@ -108,5 +90,4 @@ class SensitivityFlow(_Section):
 
 def load_sensitivity_flow(path: Path) -> SensitivityFlow:
     """The flow in a YAML file, `weights` found from its own folder; ConfigError as `load_flow` raises it."""
-    flow = validated(SensitivityFlow, read_yaml(path), path)
-    return flow if flow.weights is None else flow.model_copy(update={"weights": path.parent / flow.weights})
+    return validated(SensitivityFlow, read_yaml(path), path).beside(path.parent)

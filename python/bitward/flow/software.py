@@ -27,17 +27,15 @@ from bitward.explore.evaluate import ACCURACIES, Bench, Vulnerability
 from bitward.explore.scale import scaled_subject
 from bitward.explore.subject import Subject, Trained, state_sha256
 from bitward.flow.cache import locked
+from bitward.flow.fortune import indices
 from bitward.flow.software_spec import SoftwareFlow
 from bitward.flow.steps import check_stage, device_of, timed
 from bitward.hardware.build import versions
-from bitward.metrics import p_drop, rap
-from bitward.statistics import student
 from bitward.tools import atomic_write, git_hash, output_directory
 from bitward.train import ClassicRun, train_classic
 
 KIND = "software-only"
 STAGE_NAMES = ("train", "quantize", "attack", "report")
-P_SINGLE, LIFETIME = 1.33e-24, 1e11  # FORTUNE's: per ns, of a bit; ns, which is 100 s
 SAID = (
     "Software-only: the network was run in PyTorch on a computer, in floating point, with weights as they are read "
     "from stored words. No hardware was built or simulated; activations are floating point.",
@@ -215,24 +213,6 @@ def _attacked(run: SoftwareRun, benches: dict[int, Bench]) -> list[dict[str, Any
 
 def described(found: Vulnerability, bench: Bench) -> dict[str, Any]:
     """A vulnerability as JSON values, with FORTUNE's two indices beside it."""
-    bits, drop = bench.bits, found.drop.estimate
+    bits = bench.bits
     memory = bits.stored_bits / (BASELINE_BITS * bits.parameters)
-    index = p_drop(bits.stored_bits, found.rate.ber, drop, P_SINGLE, LIFETIME)
-    return {**found.to_dict(), "p_drop": index, "rap": rap(drop, memory, 1.0)}
-
-
-def over_seeds(rows: list[dict[str, Any]]) -> dict[tuple[str, float], dict[str, Any]]:
-    """The rows of a summary by (spread, rate): the mean drop of the seeds, and its interval between seeds.
-
-    With one seed that interval is the one over its fault sets.
-    """
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["rate"]["spread"], row["rate"]["ber"]), []).append(row)
-    found = {}
-    for key, group in groups.items():
-        drops = [row["drop"]["estimate"] for row in group]
-        between = student(drops) if len(group) > 1 else None
-        low, high = (between.low, between.high) if between else (group[0]["drop"]["low"], group[0]["drop"]["high"])
-        found[key] = {"drop": float(np.mean(drops)), "low": low, "high": high, "seeds": len(group), "rows": group}
-    return found
+    return {**found.to_dict(), **indices(bits.stored_bits, found.rate.ber, found.drop.estimate, memory, time=1.0)}

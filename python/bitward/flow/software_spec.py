@@ -4,30 +4,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from bitward.errors import ConfigError
 from bitward.explore.design import Design, FormatName, Per, Point, SchemeName, default_bits
 from bitward.explore.evaluate import Rate, Rules, Spread
 from bitward.explore.scale import By, Divide, Scale
 from bitward.flow.explore_spec import Explore
-from bitward.flow.spec import folder_name, read_yaml, validated
+from bitward.flow.reading import Section, read_yaml, validated
+from bitward.flow.spec import folder_name
 from bitward.formats import Beyond
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Seeds(_Section):
+class Seeds(Section):
     """How the network is trained; every seed is evaluated by itself. With `weights` there is one, and no training."""
 
     seeds: tuple[int, ...] = Field((0,), min_length=1)
 
 
-class Scaling(_Section):
+class Scaling(Section):
     """What weights are multiplied by before they are stored, in formats that are no integers; read, they are divided.
 
     `by` layer is t / max|W|, the weight-scaling paper's; `t` is the format's own where none is given.
@@ -38,7 +35,7 @@ class Scaling(_Section):
     divide: Divide = Field("weights", description="each weight as it is read, or the network's logits, once")
 
 
-class Quantize(_Section):
+class Quantize(Section):
     """How weights (and `biases`) are stored, without retraining: `affine` is FORTUNE's equations 1 to 5.
 
     `per` tensor is what these say, `per` channel what the paper's released code does. Formats that are no integers take
@@ -61,14 +58,14 @@ class Quantize(_Section):
         return Design(point, self.format, self.per, self.biases, layers, scale, self.beyond)
 
 
-class Protect(_Section):
+class Protect(Section):
     """How the integers are stored: `voted` top bits three times with the scheme tmr."""
 
     scheme: SchemeName = "plain"
     voted: int = 0
 
 
-class Rates(_Section):
+class Rates(Section):
     """Which bit error rates are tried: each of `bers` in each `spread`, on `trials` fault sets x `images` images.
 
     With `safe_exponents` no fault hits the most significant bit of a floating-point word's exponent.
@@ -89,11 +86,8 @@ class Rates(_Section):
         return bers
 
 
-class SoftwareFlow(_Section):
-    """One experiment on a classic float network. `name` is its folder under runs/ (default: the file's stem).
-
-    `train_cache` is where trained seeds are kept: flows of one network share it, and train once.
-    """
+class FloatFlow(Section):
+    """What flows of classic float networks have in common; none of these becomes hardware."""
 
     name: str = Field("", max_length=100)
     network: str
@@ -103,23 +97,35 @@ class SoftwareFlow(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     train: Seeds = Seeds()
     train_cache: Path = Field(Path(".trained"), description="below the folder of runs")
+
+    _is_a_folder_name = field_validator("name")(folder_name)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are evaluated."""
+        return self.train.seeds if self.weights is None else (0,)
+
+    def beside(self, folder: Path) -> Self:
+        """The flow, its `weights` found from the folder of its file."""
+        return self if self.weights is None else self.model_copy(update={"weights": folder / self.weights})
+
+
+class SoftwareFlow(FloatFlow):
+    """One experiment on a classic float network. `name` is its folder under runs/ (default: the file's stem).
+
+    `train_cache` is where trained seeds are kept: flows of one network share it, and train once.
+    """
+
     quantize: Quantize = Quantize()
     harden: Protect = Protect()
     inject: Rates = Rates()
     explore: Explore | None = None
-
-    _is_a_folder_name = field_validator("name")(folder_name)
 
     @property
     def design(self) -> Design:
         """How parameters are stored."""
         bits = default_bits(self.quantize.format) if self.quantize.bits is None else self.quantize.bits
         return self.quantize.design(Point(bits, self.harden.scheme, self.harden.voted))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds that are evaluated."""
-        return self.train.seeds if self.weights is None else (0,)
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -139,4 +145,4 @@ def load_software_flow(path: Path) -> SoftwareFlow:
         _ = flow.design
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return flow if flow.weights is None else flow.model_copy(update={"weights": path.parent / flow.weights})
+    return flow.beside(path.parent)

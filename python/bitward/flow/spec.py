@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from bitward.errors import ConfigError, nearest
+from bitward.errors import ConfigError
 from bitward.flow.explore_spec import Explore
+from bitward.flow.reading import Section, read_yaml, validated
+from bitward.tools import resource
 
 Side = Literal["plain", "hardened"]
 SIDES: tuple[Side, ...] = get_args(Side)
 Model = Literal["single", "uniform", "layers", "exact", "ber", "burst", "replay"]
 Metric = Literal["top1_changed", "outputs_changed", "top1_change_rate"]
 Sequence = Literal["beta-binomial", "betting", "empirical-bernstein"]
-Kind = TypeVar("Kind", bound=BaseModel)
 
 
 BELONGS: dict[str, tuple[Model, ...]] = {
@@ -34,17 +34,23 @@ BELONGS: dict[str, tuple[Model, ...]] = {
 """The fault models that a key of `inject` belongs to. A margin asks for trials that are a random sample."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _kind(board: str) -> str:
+    """The kind of board, where it is known by FINN's word or its part; unknown ones are refused where they are used."""
+    from bitward.hardware.boards import board_kind
+
+    try:
+        return board_kind(board)
+    except ConfigError:
+        return board
 
 
-class Train(_Section):
+class Train(Section):
     """How the network is trained. The first seed is the one exported; none is chosen on the test set."""
 
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
 
 
-class Harden(_Section):
+class Harden(Section):
     """How weights are stored: the top `voted` bits three times; in the `layers` named, or in all.
 
     `bias` tmr stores the biases of all layers three times: in hardware inside thresholds, or added as `bias_as` says.
@@ -56,8 +62,10 @@ class Harden(_Section):
     bias_as: Literal["threshold", "add"] = "threshold"
 
 
-class Build(_Section):
-    """What hardware is built. `folding` sets PE and SIMD (and other FINN attributes) of layers by name."""
+class Build(Section):
+    """What hardware is built. `folding` sets PE and SIMD (and other FINN attributes) of layers by name: as here, or as
+    FINN's folding configuration file has them; or it is the path of such a file, from the flow's folder.
+    """
 
     target_fps: float = Field(100_000.0, gt=0)
     clk_mhz: float = Field(200.0, gt=0)
@@ -65,20 +73,24 @@ class Build(_Section):
     ram_style: Literal["block", "distributed", "auto"] = "block"
     folding: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    _is_a_kind = field_validator("board")(_kind)
 
-class Verify(_Section):
+
+class Verify(Section):
     """RTL against QONNX: on how many test images (None: all), and how often each stream idles in a second run."""
 
     images: int | None = Field(None, ge=1)
     stall: float = Field(0.3, ge=0, lt=1)
 
 
-class _Boards(_Section):
+class _Boards(Section):
     """What boards are, and what a server with TLS demands; files go from the flow's folder."""
 
     board: str = Field("virtual", description="kind of board; a real one loads what make bitstream left for it")
     tls_ca: Path | None = Field(None, description="certificate (PEM) of a server with TLS, or of its authority")
     token_file: Path | None = Field(None, description="holds the token that such a server demands")
+
+    _is_a_kind = field_validator("board")(_kind)
 
 
 class Measure(_Boards):
@@ -94,7 +106,7 @@ class Measure(_Boards):
     transfers: int = Field(200, ge=0, description="single-image transfers for the latency")
 
 
-class CitedRate(_Section):
+class CitedRate(Section):
     """Upsets of a device's memories. There is no default, and none without a source."""
 
     fit_per_mb: float = Field(gt=0, description="upsets per 1e6 bits in 1e9 hours")
@@ -111,9 +123,10 @@ class Safety(CitedRate):
 class Inject(_Boards):
     """Which faults are injected; the same seed draws the same faults on every target.
 
-    `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `model` and what follows it are
-    one campaign more, on the engine, into the plain and the hardened build, when any of them is given; and what
-    `bitward inject` does: see `bitward.faults` for the models, `bitward.campaign` for the rules.
+    `msb`, `per_stratum` and `agree_faults` are what every run does, with single bits. `bers` asks for the accuracy
+    under bit error rates (`bitward.flow.rates`). `model` and what follows it are one campaign more, on the engine, into
+    the plain and the hardened build, when any of them is given; and what `bitward inject` does: see `bitward.faults`
+    for the models, `bitward.campaign` for the rules.
     """
 
     seed: int = Field(1, ge=0)
@@ -122,6 +135,11 @@ class Inject(_Boards):
     per_stratum: int = Field(64, ge=1, description="faults per memory and bit, on the engine")
     strata_images: int = Field(64, ge=1, description="test images per fault, on the engine")
     agree_faults: int = Field(200, ge=1, description="faults injected alike into engine, RTL and board")
+    bers: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, min_length=1, description="flips per stored bit: accuracy under each of these rates, both builds"
+    )
+    ber_trials: int = Field(100, ge=2, description="fault sets per rate of bers, on the engine")
+    ber_images: int = Field(256, ge=1, description="test images per fault set of bers")
     model: Model = Field("single", description="how faults are drawn")
     memories: tuple[str, ...] | None = Field(None, min_length=1, description="into these memories only")
     bits: tuple[int, ...] | None = Field(None, min_length=1, description="into these bits of stored words only")
@@ -138,6 +156,14 @@ class Inject(_Boards):
     audit: float | None = Field(None, gt=0, le=1, description="leave out what cannot matter, but for this share")
     timeout_s: float | None = Field(None, gt=0, description="a trial that takes longer is given up")
     hosts: tuple[str, ...] | None = Field(None, min_length=1, description="HOST[:PORT] of boards that share the trials")
+
+    @field_validator("bers")
+    @classmethod
+    def _rise(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        names = [f"{rate:g}" for rate in value or ()]
+        if len(set(names)) < len(names) or list(value or ()) != sorted(value or ()):
+            raise ValueError("must be rising rates that differ in six digits")
+        return value
 
     @field_validator(*BELONGS)
     @classmethod
@@ -168,7 +194,7 @@ def folder_name(name: str) -> str:
     return name
 
 
-class Flow(_Section):
+class Flow(Section):
     """One experiment. `name` is its folder under runs/ (default: the file's stem).
 
     With `model`, a QONNX file (a path from the flow's own folder), nothing is trained: the flow begins from that file,
@@ -197,36 +223,27 @@ def _or(names: tuple[str, ...]) -> str:
 
 def load_flow(path: Path) -> Flow:
     """The flow in a YAML file. Raises ConfigError: no file, no YAML, an unknown key (with the nearest), bad values."""
-    return _beside(validated(Flow, read_yaml(path), path), path.parent)
+    data = read_yaml(path)
+    build = data.get("build")
+    if isinstance(build, dict) and isinstance(build.get("folding"), str):
+        from bitward.hardware.finn_config import read_config
+
+        data["build"] = {**build, "folding": read_config(path.parent / build["folding"], "build.folding")}
+    return _beside(validated(Flow, data, path), path.parent)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a flow's YAML file, `name` among them; ConfigError where there are none."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text"
+def from_shipped(flow: Flow) -> Flow:
+    """The flow from its network's model that comes with bitward on: nothing is trained, its folder is NAME-shipped.
+
+    Raises ConfigError where the network has none.
+    """
+    models = {path.stem: path for path in resource("onnx_models").glob("*.onnx")}
+    if flow.model is not None or flow.network not in models:
+        what = flow.network if flow.model is None else f"a flow that has a model, {flow.model.name}"
         raise ConfigError(
-            f"the flow {path} must be a readable YAML file, got {reason}: see flows/digits.yaml"
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}" if mark is not None else "somewhere"
-        raise ConfigError(f"the flow {path} must be YAML, got a mistake at {place}: see flows/digits.yaml") from error
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"the flow {path} must hold keys and values, got {type(data).__name__}: see flows/digits.yaml"
+            f"--shipped must be given to a flow of {', '.join(sorted(models))}, got {what}: run it without --shipped"
         )
-    data.setdefault("name", path.stem)
-    return data
-
-
-def validated(model: type[Kind], data: dict[str, Any], path: Path) -> Kind:
-    """The data as a flow of that kind; ConfigError says what is wrong with them."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error, model)}") from error
+    return flow.model_copy(update={"model": models[flow.network], "name": f"{flow.name}-shipped"})
 
 
 def _beside(flow: Flow, folder: Path) -> Flow:
@@ -242,33 +259,7 @@ def _beside(flow: Flow, folder: Path) -> Flow:
     return flow.model_copy(update=changes)
 
 
-def _placed(section: _Section, folder: Path, *names: str) -> _Section:
+def _placed(section: Section, folder: Path, *names: str) -> Section:
     """The section, its paths of these names from `folder`."""
     given = {name: getattr(section, name) for name in names}
     return section.model_copy(update={name: folder / path for name, path in given.items() if path is not None})
-
-
-def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing wrong, where it is, and what was meant."""
-    mistakes = error.errors()
-    first = next((mistake for mistake in mistakes if mistake["type"] == "extra_forbidden"), mistakes[0])
-    place = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden":
-        known = _fields(model, place[:-1])
-        where = ".".join(place[:-1]) or "the flow"
-        return f"{where} must have only the keys {', '.join(known)}, got {place[-1]!r}; {nearest(place[-1], known)}"
-    if first["type"] == "missing":
-        return f"{'.'.join(place)} must be given, got nothing; see flows/digits.yaml"
-    rule = first["msg"].replace("Input should", "must").replace("Value error, ", "")
-    return f"{'.'.join(place)} {rule}, got {first['input']!r}; see flows/digits.yaml"
-
-
-def _fields(model: type[BaseModel], place: list[str]) -> list[str]:
-    section: Any = model
-    for part in place:
-        field = section.model_fields.get(part)
-        kinds = () if field is None else (field.annotation, *get_args(field.annotation))  # a section, or one or none
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if section is None:
-            return []
-    return list(section.model_fields)

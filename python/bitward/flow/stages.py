@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bitward.campaign import CampaignResult
 from bitward.campaign.progress import showing
-from bitward.faults import Fault, FaultModel
-from bitward.flow import attack
+from bitward.faults import Ber, Fault, FaultModel
+from bitward.flow import attack, rates
 from bitward.flow.attack import On, Place
 from bitward.flow.boards import connections_of, places_of
 from bitward.flow.cache import code_digest
@@ -91,7 +91,7 @@ def _harden(run: Run) -> Result:
 
 def build_options(flow: Flow, protect: str) -> Any:
     """What `bitward build` is told for a side of the flow."""
-    from bitward.hardware.build import BuildOptions
+    from bitward.hardware.declare import BuildOptions
 
     section = flow.build
     return BuildOptions(
@@ -123,8 +123,11 @@ def _build(run: Run) -> Result:
                 progress=lambda step, status=status, title=title: status.update(title + step),  # type: ignore[misc]
             )
         result[side] = {"design_id": f"0x{manifest.design_id:08x}"}
+        record = json.loads((run.build(side) / "build.json").read_text())
+        for note in record["notes"]:
+            run.console.print(f"  build {side}: {note}")
         if run.flow.harden.bias_as == "threshold":  # twins of the same nodes: one folding, queues of the same depths
-            folding = json.loads((run.build(side) / "build.json").read_text())["folding"]
+            folding = record["folding"]
     return result
 
 
@@ -252,6 +255,7 @@ def _inject(run: Run) -> Result:
             model = model_of(settings, manifest)
             rules, images = rules_of(settings, model), settings.strata_images
             result[f"model-{side}"] = attack_with(run, f"model-{side}", place, model, images, cores(), rules=rules)
+    result |= _rates(run)
     manifest, golden = campaign_parts(run, "hardened")
     count = min(settings.agree_faults, manifest.population)
     agreed = attack.agreement_faults(manifest, golden, count, settings.seed)
@@ -261,6 +265,24 @@ def _inject(run: Run) -> Result:
         result[f"agree-{on}"] = attack_with(run, f"agree-{on}", place, agreed, settings.images, more_boards=more)
     result["agree"] = _compare(run, AGREEING)
     return result
+
+
+def _rates(run: Run) -> Result:
+    """The campaigns of the rates that the flow asks for, and under "ber" what each build lost at each of them."""
+    settings, result = run.flow.inject, {}
+    if settings.bers is None:
+        return {}
+    data, trials, images = run.dataset(), settings.ber_trials, settings.ber_images
+    lost: Result = {}
+    for side in SIDES:
+        place, (manifest, _) = Place("engine", run.build(side)), campaign_parts(run, side)
+        right, workers = rates.without_faults(place, data, images, trials)
+        lost[side] = {"right": right, "images": min(images, len(data.test_images)), "points": {}}
+        for ber in settings.bers:
+            name, model = rates.campaign_name(side, ber), Ber(manifest, settings.seed, ber=ber)
+            result[name] = attack_with(run, name, place, model, images, workers, rules=Rules(trials))
+            lost[side]["points"][f"{ber:g}"] = rates.point(run.campaign(name), ber, right)
+    return {**result, "ber": lost}
 
 
 def _asked_sides(run: Run) -> tuple[Side, ...]:
@@ -304,6 +326,7 @@ def _trials(run: Run) -> list[Path]:
     names = [f"strata-{side}" for side in SIDES] + [f"agree-{on}" for on in AGREEING]
     names += [f"msb-{side}" for side in SIDES] if run.flow.inject.msb else []
     names += [f"model-{side}" for side in _asked_sides(run)]
+    names += [rates.campaign_name(side, ber) for side in SIDES for ber in run.flow.inject.bers or ()]
     return [run.campaign(name) / "result.json" for name in names]
 
 
@@ -331,8 +354,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("export", _export, ("network", "train"), _imported, lambda run: [run.plain_model]),
     Stage("harden", _harden, ("harden",), lambda run: [run.plain_model], lambda run: [run.hardened_model]),
     Stage("build", _build, ("build", "harden"), _models, _builds),
-    Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
     Stage("verify", _verify, ("network", "dataset", "verify"), lambda run: [*_models(run), *_builds(run)], _nothing),
+    Stage("resources", _resources, (), lambda run: [run.build(side) / "rtl" for side in SIDES], _nothing),
     Stage("measure", measure_run, ("measure",), _measurable, _measured, lambda flow: flow.measure is not None),
     Stage("inject", _inject, ("network", "dataset", "inject", "harden"), _attacked, _trials),
 )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from bitward.errors import ConfigError, nearest
+from bitward.errors import ConfigError, nearest_of_these
 
 Result = TypeVar("Result")
 
@@ -18,7 +18,8 @@ def check_stage(kind: str, where: str, name: str | None, known: tuple[str, ...])
     """A stage of that kind of flow, or none, was asked for by the option `where`; ConfigError otherwise."""
     if name is not None and name not in known:
         raise ConfigError(
-            f"--{where} must be one of {', '.join(known)} in a {kind} flow, got {name!r}; {nearest(name, known)}"
+            f"--{where} must be one of {', '.join(known)} in a {kind} flow, got {name!r}; "
+            f"{nearest_of_these(name, known)}"
         )
 
 

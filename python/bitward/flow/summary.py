@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bitward.flow.rates import curves
 from bitward.flow.run import Run
-from bitward.flow.spec import SIDES
+from bitward.flow.spec import SIDES, Side
 from bitward.hardware.build import versions
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, git_hash
@@ -39,7 +40,7 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
         "flow": run.flow.name,
         "network": run.flow.network,
         "dataset": run.dataset().name,
-        "accuracy": export.get("accuracy", NOT_MEASURED),
+        "accuracy": export.get("accuracy", _accuracy_of_the_file(verify)),
         "accuracy_seeds": train.get("accuracy_by_seed", NOT_MEASURED),
         "accuracy_mean": train.get("mean", NOT_MEASURED),
         "images": verify.get("images", NOT_MEASURED),
@@ -55,7 +56,8 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
         "restored_golden": _restored(inject),
         "measured": results.get("measure", NOT_MEASURED),
         "resources": results.get("resources", dict.fromkeys(SIDES, NOT_MEASURED)),
-        "campaigns": {name: found for name, found in inject.items() if name != "agree"},
+        "ber": _curves(run, inject, builds),
+        "campaigns": {name: found for name, found in inject.items() if name not in ("agree", "ber")},
         "wall_s": wall_s,
         "seeds": {"train": train.get("seeds", []), "exported": export.get("seed"), "inject": run.flow.inject.seed},
         "board": builds["hardened"]["board"] if builds["hardened"] else NOT_MEASURED,
@@ -67,6 +69,11 @@ def summarise(run: Run, results: dict[str, dict[str, Any]], wall_s: dict[str, fl
     }
     atomic_write(run.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+def _accuracy_of_the_file(verify: dict[str, Any]) -> Any:
+    """Of a model that was not trained here: its QONNX graph's, on the images of the stage `verify`."""
+    return verify["plain"]["accuracy"] if "plain" in verify else NOT_MEASURED
 
 
 def _build_record(run: Run, side: Any) -> dict[str, Any]:
@@ -89,6 +96,12 @@ def _memory_bits(run: Run) -> Any:
     }
     bits: dict[str, int] = {side: sum(memory.depth * memory.width for memory in weights[side]) for side in SIDES}
     return {**bits, "int8": INT8_BITS * sum(memory.parameters for memory in weights["plain"])}
+
+
+def _curves(run: Run, inject: dict[str, Any], builds: dict[Side, dict[str, Any]]) -> Any:
+    if "ber" not in inject:
+        return NOT_MEASURED
+    return curves(run, inject["ber"], {side: _cycles(builds[side], "steady_per_image") for side in SIDES})
 
 
 def _msb(inject: dict[str, Any]) -> Any:

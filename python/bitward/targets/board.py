@@ -27,7 +27,7 @@ from bitward_virtual.emulate import overlay_of, virtual_board
 
 from bitward.errors import BoardError, ConfigError, LostBoardError
 from bitward.faults import Trial
-from bitward.hardware.vivado import RECORD
+from bitward.hardware.vivado_reports import RECORD
 from bitward.targets import Outcome
 from bitward.targets._axi import AxiTarget
 from bitward.targets._blocks import Block, Hit, Words, block_of, hits_of

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ctrl-C and SIGTERM, as a terminal and a batch system send them: one line, nothing left running, and it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from shared_runs import ROOT
+
+from bitward.campaign.workers import _whole, end, started
+from bitward.cli import main
+from bitward.cli._ending import Ending
+
+FLOW = (
+    "network: digits_mlp\ntrain: {seeds: [0]}\nbuild: {target_fps: 20000}\nverify: {images: 20}\n"
+    "measure: {images: 4, batches: 1, transfers: 2, passes: 1}\n"
+    "inject: {msb: false, per_stratum: 16, agree_faults: 12, images: 4, strata_images: 4}\n"
+)
+KEPT = "bitward: interrupted: finished stages and trials are kept: the same command goes on from there\n"
+LATEST_S = 20.0  # on a machine that does other things too; 1 to 3 s on one that does not
+
+
+class Command:
+    """A bitward command in a group of its own, as a shell starts it; whatever it starts carries its tag."""
+
+    def __init__(self, *words: object) -> None:
+        self._tag = f"BITWARD_TEST_TAG={uuid.uuid4()}"
+        name, _, value = self._tag.partition("=")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bitward", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, name: value},
+        )
+
+    def until(self, beginning: str) -> None:
+        """It has printed a line that begins so."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(beginning):
+                return
+        raise AssertionError(f"{beginning} was never printed: {self.process.stderr.read()}")  # type: ignore[union-attr]
+
+    def told(self, number: int) -> tuple[int, str]:
+        """Exit code and stderr after that signal: ctrl-C goes to the whole group, others to the process alone."""
+        if number == signal.SIGINT:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=LATEST_S)
+        return self.process.returncode, said
+
+    def left(self) -> list[str]:
+        """The command lines of processes that it started and that are still there a second later."""
+        deadline = time.monotonic() + 5
+        while (found := list(self._running())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def _running(self) -> Iterator[str]:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._tag.encode() in (folder / "environ").read_bytes():
+                    yield (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has ended, or is another user's
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small.yaml; its run is in `runs` beside it."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    (folder / "small.yaml").write_text(FLOW)
+    return folder
+
+
+def run(runs: Path, *options: str) -> Command:
+    """`bitward run` of that flow."""
+    return Command("run", runs / "small.yaml", "--runs", runs / "runs", *options)
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "after"), [(signal.SIGINT, "train", "small: "), (signal.SIGTERM, "build", "harden ")]
+)
+def test_a_stage_that_is_cut_off_says_what_is_kept_and_leaves_nothing_running(runs, number, stage, after):
+    model = ROOT / "onnx_models" / "digits_cnn.onnx"
+    if stage != "train":  # which takes its time
+        (runs / "small.yaml").write_text(f"network: own\ndataset: digits\nmodel: {model}\n")
+    command = run(runs, "--to", stage)
+    command.until(after)
+    time.sleep(1.0)
+    code, said = command.told(number)
+    assert (code if code >= 0 else 128 - code, said) == (128 + number, KEPT)
+    assert command.left() == []
+
+
+def found(runs: Path, name: str) -> dict[str, Any]:
+    """The summary of a run, without what differs from time to time."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            timed = ("wall_s", "seconds", "fps", "latency_p50_s", "finished", "date", "measured")
+            return {key: plain(each) for key, each in value.items() if key not in timed}
+        return [plain(each) for each in value] if isinstance(value, list) else value
+
+    return dict(plain(json.loads((runs / name / "small" / "summary.json").read_text())))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-C", "SIGTERM", "kill -9"]
+)
+def test_a_run_that_is_cut_off_at_every_stage_finds_what_an_undisturbed_one_finds(tmp_path, number):
+    (tmp_path / "small.yaml").write_text(FLOW)
+    main(["run", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "undisturbed")])
+    places = [("small: ", 4), ("harden", 0.5), ("harden", 4), ("build", 0.1), ("build", 1), ("verify", 1),
+              ("measure", 0.3), ("measure", 3), ("measure", 6)]  # fmt: skip
+    for after, delay in places:
+        command = run(tmp_path)
+        command.until(after)
+        time.sleep(delay)
+        if command.process.poll() is None:
+            code, said = command.told(number)
+            if number != signal.SIGKILL:
+                assert (code if code >= 0 else 128 - code, said) == (128 + number, KEPT)
+        assert command.left() == []
+    assert main(["run", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs")]) == 0
+    assert found(tmp_path, "runs") == found(tmp_path, "undisturbed")
+
+
+def test_a_library_that_swallows_ctrl_c_does_not_make_a_bug_of_it(monkeypatch, capsys):
+    @click.command()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise AttributeError("half imported") from None
+
+    monkeypatch.setattr(import_module("bitward.cli.doctor"), "command", command)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "bitward: interrupted\n"
+    monkeypatch.setattr(import_module("bitward.cli.resources"), "command", command)
+    assert main(["resources"]) == 130
+    assert capsys.readouterr().err == (
+        "bitward: interrupted: the nodes synthesised so far are kept: the same command goes on from there\n"
+    )
+
+
+def test_what_ignores_a_signal_goes_on_ignoring_it_and_handlers_are_put_back():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Ending() as ending:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGINT) != signal.default_int_handler
+        assert not ending.told
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _idle(connection: Any) -> None:
+    connection.send("on")
+    connection.recv()
+
+
+def test_workers_never_hear_ctrl_c_and_their_start_is_not_cut_in_two():
+    blocked = 1 << (signal.SIGINT - 1)
+    with Ending() as ending:
+        with pytest.raises(KeyboardInterrupt), _whole():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not ending.told
+        assert ending.exit_code == 143
+        connection, process = started(_idle)
+        try:
+            assert connection.recv() == "on"
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            masks = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
+            assert int(masks[0], 16) & blocked
+        finally:
+            end([process])
+        assert not process.is_alive()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT}
