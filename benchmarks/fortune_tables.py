@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from fortune_paper import Printed
 
-from bitward.flow.software import over_seeds
+from bitward.explore.seeds import over_seeds
 from bitward.statistics import student
 from bitward.tools import atomic_write
 

@@ -47,7 +47,8 @@ def build_of(arguments: argparse.Namespace) -> Iterator[Path]:
     if arguments.model.is_dir():
         yield arguments.model
         return
-    from bitward.hardware.build import BuildOptions, build
+    from bitward.hardware.build import build
+    from bitward.hardware.declare import BuildOptions
 
     options = BuildOptions(protect=arguments.protect, bias=arguments.bias, target_fps=1000.0, simulate=False)
     with TemporaryDirectory(prefix="bitward-engine-") as work:

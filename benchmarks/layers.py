@@ -33,7 +33,8 @@ from bitward.engine.graph import stream_ends
 from bitward.errors import BitwardError
 from bitward.flow.cache import code_digest
 from bitward.flow.verify import equal_images, run_qonnx
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.dsp_branch import compare_branches, shapes_of
 from bitward.hardware.fifos import LEAST, QUEUE
 from bitward.hardware.resources import built_in_ecc, compare, resources

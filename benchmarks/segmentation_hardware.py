@@ -49,7 +49,7 @@ from bitward.engine import HardwareEngine
 from bitward.engine.graph import stream_ends
 from bitward.errors import ConfigError
 from bitward.flow.verify import equal_images, run_qonnx
-from bitward.hardware.build import BuildOptions
+from bitward.hardware.declare import BuildOptions
 from bitward.hardware.fifos import LEAST, QUEUE
 from bitward.hardware.simulate import Simulation, compile_model
 from bitward.manifest import Manifest, apply_edge

@@ -34,7 +34,8 @@ from bitward.errors import BitwardError
 from bitward.faults import Ber
 from bitward.flow.attack import On, Place
 from bitward.flow.verify import run_qonnx, verify_build
-from bitward.hardware.build import BuildOptions, build
+from bitward.hardware.build import build
+from bitward.hardware.declare import BuildOptions
 from bitward.manifest import Manifest, apply_edge
 from bitward.rewrites import FixedScale, FoldNegativeScales, load_model, save_model
 from bitward.rewrites.harden import prepare
