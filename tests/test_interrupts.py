@@ -142,6 +142,17 @@ def test_a_run_that_is_cut_off_at_every_stage_finds_what_an_undisturbed_one_find
     assert found(tmp_path, "runs") == found(tmp_path, "undisturbed")
 
 
+@pytest.fixture
+def unhandled() -> Iterator[None]:
+    """This process hears signals as a shell's command does, whoever listens to them else."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("unhandled")
 def test_a_library_that_swallows_ctrl_c_does_not_make_a_bug_of_it(monkeypatch, capsys):
     @click.command()
     def command() -> None:
@@ -160,6 +171,7 @@ def test_a_library_that_swallows_ctrl_c_does_not_make_a_bug_of_it(monkeypatch, c
     )
 
 
+@pytest.mark.usefixtures("unhandled")
 def test_what_ignores_a_signal_goes_on_ignoring_it_and_handlers_are_put_back():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -177,6 +189,7 @@ def _idle(connection: Any) -> None:
     connection.recv()
 
 
+@pytest.mark.usefixtures("unhandled")
 def test_workers_never_hear_ctrl_c_and_their_start_is_not_cut_in_two():
     blocked = 1 << (signal.SIGINT - 1)
     with Ending() as ending:
