@@ -104,13 +104,15 @@ def test_resources_are_compared_under_each_protection(
 
     asked = []
 
-    def counted(build: Path, values: dict[str, int | str], progress: object) -> dict[str, object]:
+    def counted(jobs: list[tuple[Path, dict[str, int | str]]], progress: object) -> list[dict[str, object]]:
+        return [counts(values) for _, values in jobs]
+
+    def counts(values: dict[str, int | str]) -> dict[str, object]:
         asked.append(values)
-        counts = {name: len(asked) for name in ("lut", "ff", "carry", "bram36", "uram", "dsp", "levels")}
-        return {"tool": "stand-in", "instances": {"node": counts}, "total": counts}
+        found = {name: len(asked) for name in ("lut", "ff", "carry", "bram36", "uram", "dsp", "levels")}
+        return {"tool": "stand-in", "instances": {"node": found}, "total": found}
 
     monkeypatch.setattr(resources, "_counted", counted)
-    monkeypatch.setattr(resources, "resources", lambda build, progress: counted(build, {}, progress))
     assert main(["resources", str(mlp_run.build("plain")), "--compare", "--json", str(tmp_path / "counts.json")]) == 0
     assert asked[1:] == list(resources.PROTECTIONS.values())
     said, written = capsys.readouterr().out, json.loads((tmp_path / "counts.json").read_text())

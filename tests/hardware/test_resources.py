@@ -111,7 +111,7 @@ def test_what_differs_only_in_places_and_names_is_one_unit(tmp_path):
     build = write_build(tmp_path / "build")
     work = tmp_path / "work"
     work.mkdir()
-    units = counting._elaborated(build, {}, work, tmp_path / "log")
+    units = counting._elaborated(build, {}, work)
     assert [unit.name for unit in units] == ["one", "same", "other", "tied", "voter"]
     assert units[0].digest == units[1].digest != units[2].digest
     text = (work / "design.il").read_text()

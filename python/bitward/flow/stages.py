@@ -142,7 +142,15 @@ def build_overlay(run: Run, board: str, clk_mhz: float) -> Result:
 
 
 def _resources(run: Run) -> Result:
-    return {side: _resources_of(run, side) for side in SIDES}
+    """Yosys' counts of both builds at once; where it fails, of each by itself."""
+    from bitward.errors import ToolError
+    from bitward.hardware.resources import resources_of
+
+    try:
+        with showing(run.console, "  synthesise with Yosys", "nodes") as progress:
+            return dict(zip(SIDES, resources_of([run.build(side) for side in SIDES], progress), strict=True))
+    except ToolError:  # what was counted is kept
+        return {side: _resources_of(run, side) for side in SIDES}
 
 
 def _resources_of(run: Run, side: Side) -> Any:
@@ -151,8 +159,7 @@ def _resources_of(run: Run, side: Side) -> Any:
     from bitward.hardware.resources import resources
 
     try:
-        with showing(run.console, f"  synthesise {side} with Yosys", "nodes") as progress:
-            return resources(run.build(side), progress)
+        return resources(run.build(side))
     except ToolError as error:
         run.console.print(f"  resources of {side}: not measured: {error}")
         return "not measured"

@@ -67,7 +67,12 @@ def resources(build_dir: Path, progress: Progress | None = None) -> Counts:
     Raises ToolError, with the path of `build_dir`/synthesis.log, when Yosys is not installed, fails, takes too long or
     leaves a cell that is no primitive of the chip.
     """
-    return _counted(build_dir, {}, progress)
+    return resources_of([build_dir], progress)[0]
+
+
+def resources_of(build_dirs: Sequence[Path], progress: Progress | None = None) -> list[Counts]:
+    """What `resources` says of each build, sooner than one after the other."""
+    return _counted([(build_dir, {}) for build_dir in build_dirs], progress)
 
 
 def compare(build_dir: Path, progress: Progress | None = None) -> dict[str, Counts]:
@@ -75,7 +80,8 @@ def compare(build_dir: Path, progress: Progress | None = None) -> dict[str, Coun
 
     By name of the protection, each as `resources` gives it; only what holds weights differs. Raises as `resources`.
     """
-    return {name: _counted(build_dir, values, progress) for name, values in PROTECTIONS.items()}
+    found = _counted([(build_dir, values) for values in PROTECTIONS.values()], progress)
+    return dict(zip(PROTECTIONS, found, strict=True))
 
 
 PROTECTIONS: dict[str, dict[str, int | str]] = {
@@ -102,12 +108,19 @@ def built_in_ecc(manifest: Manifest) -> dict[str, float]:
     return {"bram36": blocks, "bits": bits, "overhead": ECC_BITS / ECC_DATA_BITS - 1}
 
 
-def _counted(build_dir: Path, override: Mapping[str, int | str], progress: Progress | None) -> Counts:
-    log, started = build_dir / synthesis.LOG, time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bitward-synthesis-") as folder, writing_to(log):
-        work = Path(folder)
-        units = _elaborated(build_dir, override, work, log)
-        found = _synthesised(units, work, log, progress)
+def _counted(jobs: Sequence[tuple[Path, Mapping[str, int | str]]], progress: Progress | None) -> list[Counts]:
+    """By job, a build and what is changed in its top: the counts."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bitward-synthesis-") as folder:
+        works = [output_directory(Path(folder) / str(number)) for number in range(len(jobs))]
+        designs = [_elaborated(*job, work) for job, work in zip(jobs, works, strict=True)]
+        logs = {unit.digest: job[0] / synthesis.LOG for job, units in zip(jobs, designs, strict=True) for unit in units}
+        found = _synthesised([unit for units in designs for unit in units], works[0], logs, progress)
+    wall_s = round(time.monotonic() - started, 1)
+    return [_summed(units, found, wall_s) for units in designs]
+
+
+def _summed(units: Sequence[Unit], found: Mapping[str, Counts], wall_s: float) -> Counts:
     rows = {unit.name: {**found[unit.digest], "module": unit.module} for unit in units}
     total = sum((_resources(row) for row in rows.values()), Resources())
     levels = max(row["levels"] for row in rows.values())
@@ -115,7 +128,7 @@ def _counted(build_dir: Path, override: Mapping[str, int | str], progress: Progr
         "tool": synthesis.LABEL,
         "total": {**asdict(total), "levels": levels},
         "instances": rows,
-        "wall_s": round(time.monotonic() - started, 1),
+        "wall_s": wall_s,
     }
 
 
@@ -123,14 +136,15 @@ def _resources(row: Mapping[str, Any]) -> Resources:
     return Resources(**{name: row[name] for name in asdict(Resources())})
 
 
-def _elaborated(build_dir: Path, override: Mapping[str, int | str], work: Path, log: Path) -> list[Unit]:
-    rtl = build_dir / "rtl"
+def _elaborated(build_dir: Path, override: Mapping[str, int | str], work: Path) -> list[Unit]:
+    rtl, log = build_dir / "rtl", build_dir / synthesis.LOG
     files = synthesis.file_list(rtl)
     synthesis.stage(rtl, files, work)
     if override:
         top = work / f"{synthesis.TOP}.sv"
         top.write_text(overridden(top.read_text(), override))
-    synthesis.yosys(_ELABORATE.format(top=synthesis.TOP, read=synthesis.READ, files=" ".join(files)), work, log)
+    with writing_to(log):
+        synthesis.yosys(_ELABORATE.format(top=synthesis.TOP, read=synthesis.READ, files=" ".join(files)), work, log)
     return cut((work / "design.il").read_text(), synthesis.TOP)
 
 
@@ -173,13 +187,15 @@ def _counters(count: int) -> str:
     )
 
 
-def _synthesised(units: Sequence[Unit], work: Path, log: Path, progress: Progress | None) -> dict[str, Counts]:
-    """Counts by digest, from the cache or from Yosys."""
+def _synthesised(
+    units: Sequence[Unit], work: Path, logs: Mapping[str, Path], progress: Progress | None
+) -> dict[str, Counts]:
+    """Counts by digest, from the cache or from Yosys; `logs`, by digest, is where Yosys' output stays if it fails."""
     different = {unit.digest: unit for unit in units}
     found = {digest: counts for digest in different if (counts := _kept(digest)) is not None}
     missing = sorted((different[digest] for digest in different.keys() - found), key=lambda unit: -len(unit.text))
     with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(_synthesise, batch, work, log) for batch in _batches(missing)]
+        jobs = [pool.submit(_synthesise, batch, work, logs[batch[0].digest]) for batch in _batches(missing)]
         for job in as_completed(jobs):
             found |= job.result()
             if progress:
@@ -191,7 +207,7 @@ def _batches(units: Sequence[Unit]) -> list[list[Unit]]:
     """Each large unit by itself; small ones together: starting Yosys and its libraries takes longer than they do."""
     small = [unit for unit in units if len(unit.text) < _SMALL]
     together = [small[at : at + _BATCH] for at in range(0, len(small), _BATCH)]
-    return [*([unit] for unit in units if len(unit.text) >= _SMALL), *together]
+    return [*together, *([unit] for unit in units if len(unit.text) >= _SMALL)]  # what takes longest first
 
 
 def _place(digest: str) -> Path:
@@ -218,7 +234,7 @@ def _synthesise(units: Sequence[Unit], work: Path, log: Path) -> dict[str, Count
     read = [f"read_rtlil -nooverwrite {unit.digest[:16]}.il" for unit in units] + [f"read_rtlil {name}-top.il"]
     names = " ".join(unit.top for unit in units)
     script = _SYNTHESISE.format(name=name, top=top, read="\n".join(read), units=names)
-    own = log.with_name(f"{log.stem}-{units[0].name}{log.suffix}")
+    own = log.with_name(f"{log.stem}-{units[0].name}-{name[:8]}{log.suffix}")
     synthesis.yosys(script, work, own, script_name=f"{name}.ys")
     modules = synthesis.statistics(work / f"{name}.json", own)
     netlists = json.loads((work / f"{name}.netlist").read_text())["modules"]
