@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_networks
-from small_networks import export
 
 from bitward.errors import ConfigError, OutputError
 from bitward.hardware.declare import BuildOptions, declare
@@ -236,15 +234,6 @@ def test_names_are_those_that_the_installed_finn_gives() -> None:
     for kind in HLS_IN_FINN:
         assert kind in finn_kinds() and f"class {kind}_rtl(" not in files
         assert finn_name(f"{kind}_rtl_3") == f"{kind}_hls_3"
-
-
-@pytest.fixture(scope="module")
-def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
-    folder = tmp_path_factory.mktemp("finn")
-    network = export(small_networks.two_convolutions(), folder / "model.onnx", seed=1)
-    with finn_session(folder / "finn"):
-        model, _ = declare(network.path, BuildOptions("none"))
-        return lower(model)
 
 
 def test_a_file_as_finn_writes_it_folds_the_design(lowered: Lowered) -> None:

@@ -6,13 +6,11 @@ from __future__ import annotations
 import networks_zoo
 import numpy as np
 import pytest
-import small_networks
 from node_bench import hardware_op
 from onnx import TensorProto, helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.util.basic import qonnx_make_model
-from small_networks import export
 
 from bitward.errors import ConfigError
 from bitward.hardware.budget import slowest_node
@@ -27,15 +25,6 @@ from bitward.hardware.specialise import RTL_DOMAIN
 from bitward.tools import resource
 
 ONNX_MODELS = resource("onnx_models")
-
-
-@pytest.fixture(scope="module")
-def lowered(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
-    folder = tmp_path_factory.mktemp("folding")
-    network = export(small_networks.two_convolutions(), folder / "model.onnx", seed=1)
-    with finn_session(folder / "finn"):
-        model, _ = declare(network.path, BuildOptions("none"))
-        return lower(model)
 
 
 def graph(lowered: Lowered, cycles: int, overrides: dict | None = None) -> ModelWrapper:

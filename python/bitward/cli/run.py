@@ -66,19 +66,24 @@ def command(flow: Path, to: str | None, force: str | None, shipped: bool, runs: 
     if to not in (None, "report"):
         click.echo(folder / "summary.json")
         return
-    for line in _next(flow, folder, runs):
+    for line in _next(None if shipped else flow, folder, runs):
         say(console, line)
     click.echo(folder / "report.html")
 
 
-def _next(flow: Path, folder: Path, runs: Path) -> list[str]:
-    """What to look at after a first run; the report's path follows."""
+def _next(flow: Path | None, folder: Path, runs: Path) -> list[str]:
+    """What to look at after a first run; the report's path follows. Without a flow, nothing that would train it."""
     path, where = quote(str(folder)), "" if runs == Path("runs") else f" --runs {quote(str(runs))}"
+    inject = (
+        []
+        if flow is None
+        else [f"  bitward inject {quote(str(flow))} --on rtl{where}    more faults, drawn as you say"]
+    )
     return [
         "",
         "to go on:",
         f"  bitward trials {path}/campaigns/strata-plain    the faults of a campaign, by memory and bit",
-        f"  bitward inject {quote(str(flow))} --on rtl{where}    more faults, drawn as you say",
+        *inject,
         f"  bitward emulate {path}/build/hardened    a virtual KV260, for any PYNQ client",
         "and the report, in a browser:",
     ]
