@@ -15,7 +15,7 @@ STAMP  := .bitward-setup
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint docs board-check board-wheel proofs bitstream clean
+.PHONY: help setup demo test test-all coverage lint docs board-check board-wheel proofs bitstream clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,11 @@ test: setup  ## run the tests (minutes; needs no vendor tool)
 
 test-all: setup  ## run the slow tests too
 	@.venv/bin/python -m pytest -n auto --dist loadfile -m 'not vivado and not board'
+
+coverage: setup  ## run the tests, list the lines none of them reached, page by page in build/coverage/html
+	@mkdir -p build/coverage
+	@COVERAGE_FILE=$(CURDIR)/build/coverage/data .venv/bin/python -m pytest -n auto --dist loadfile \
+		--cov --cov-report=term-missing:skip-covered --cov-report=html:build/coverage/html
 
 lint: setup  ## check style and types
 	@.venv/bin/ruff check .
