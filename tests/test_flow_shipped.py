@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,5 +52,24 @@ def test_a_network_that_does_not_come_with_bitward_is_refused(tmp_path: Path) ->
 
 
 def test_flows_that_never_become_hardware_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "fortune/vgg11-p3", "--shipped"]) == 2
-    assert "--shipped goes with flows of networks that become hardware" in capsys.readouterr().err
+    for command in ("run", "inject", "bitstream"):
+        for flow in ("fortune/vgg11-p3", "segmentation/hardsigmoid-folded"):
+            assert main([command, flow, "--shipped"]) == 2
+            assert "--shipped goes with flows of networks that become hardware" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_a_run_says_to_go_on_with_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Faults and an overlay of the same build, of the same folder, untrained."""
+    runs = ["--runs", str(tmp_path)]
+    assert main(["run", "digits-mlp", "--shipped", *runs]) == 0
+    folder = tmp_path / "digits-mlp-shipped"
+    said = next(line for line in capfd.readouterr().out.splitlines() if "bitward inject" in line)
+    words = shlex.split(said.split("   ")[0])
+    assert words[:2] == ["bitward", "inject"] and words[3:6] == ["--shipped", "--on", "rtl"], words
+    built = (folder / "build" / "hardened" / "manifest.json").stat().st_mtime_ns
+    assert main([*words[1:], "--model", "uniform", "--trials", "20", "--images", "2"]) == 0
+    assert (folder / "campaigns" / "inject-uniform-hardened-rtl").is_dir() and not (tmp_path / "digits-mlp").exists()
+    assert main(["bitstream", "digits-mlp", "--shipped", *runs]) == 0
+    assert Path(capfd.readouterr().out.split()[-1]).is_relative_to(folder)
+    assert (folder / "build" / "hardened" / "manifest.json").stat().st_mtime_ns == built

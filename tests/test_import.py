@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from bitward.cli import main
 from bitward.datasets import load_dataset
 from bitward.engine import HardwareEngine
 from bitward.errors import ConfigError, ModelError
-from bitward.flow.importing import import_qonnx
+from bitward.flow.importing import import_qonnx, import_torch
 from bitward.flow.spec import load_flow
 from bitward.flow.verify import equal_images, run_qonnx, verify_build
 from bitward.hardware.build import build
@@ -125,6 +128,47 @@ def test_training_behind_quantization_helps(digits) -> None:
     untrained, trained = _adopted("plain", digits), _adopted("plain", digits, epochs=30)
     assert untrained.accuracy < 0.3 and trained.accuracy > 0.7
     assert trained.steps[-1].startswith("trained for 30 epochs with quantization")
+
+
+class _CutOff(Exception):
+    """As a ctrl-C would."""
+
+
+def _ticking(limit: int) -> Callable[[], None]:
+    """Cuts a training off in the epoch after that many."""
+    left = [limit]
+
+    def tick() -> None:
+        if left[0] == 0:
+            raise _CutOff
+        left[0] -= 1
+
+    return tick
+
+
+@pytest.mark.parametrize(
+    ("function", "epochs"), [("plain", 3), pytest.param("brevitas", 26, marks=pytest.mark.slow)]
+)  # scales of the latter come from statistics of its first 300 steps, 22 epochs
+def test_a_training_that_was_cut_off_goes_on(
+    function: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the file that an uncut one gives, byte for byte; what another network left is not taken."""
+    if function == "plain":
+        monkeypatch.setattr("bitward.train._loop.SETTLED_STEPS", 0)
+    monkeypatch.setattr("bitward.train._loop.SAVE_EVERY_S", 0.0)
+    own = Own(f"{MODELS}:{function}", epochs=epochs)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    made, _ = import_torch(own, whole, "mine", "digits", None)
+    assert {path.suffix for path in whole.iterdir()} == {".onnx", ".md", ".yaml"}
+    for other in (own, replace(own, source=f"{MODELS}:branches"), replace(own, epochs=epochs + 1)):
+        with pytest.raises(_CutOff):
+            import_torch(other, cut, "mine", "digits", None, _ticking(epochs - 1))
+    assert {path.suffix for path in cut.iterdir()} == {".unfinished"} and len(list(cut.iterdir())) == 3
+    ticks: list[float] = []
+    again, _ = import_torch(own, cut, "mine", "digits", None, lambda: ticks.append(time.perf_counter()))
+    assert again.model.read_bytes() == made.model.read_bytes()
+    assert len(ticks) == epochs and ticks[-2] - ticks[0] < 0.25 * (ticks[-1] - ticks[-2])  # one epoch alone was run
+    assert {path.suffix for path in cut.iterdir()} == {".onnx", ".md", ".yaml"}
 
 
 def test_weights_of_the_users_own_file_are_taken_by_their_names(digits, tmp_path: Path) -> None:

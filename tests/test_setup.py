@@ -20,7 +20,7 @@ FAKE_PYTHON = """#!/bin/sh
 echo "$0 $*" >> "{log}"
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-  *"-m pip"*) exit ${{FAKE_PIP:-0}} ;;
+  *"-m pip"*) sleep ${{FAKE_PIP_S:-0}}; exit ${{FAKE_PIP:-0}} ;;
   *"-m pytest"*) echo "1 passed in 0.01s" ;;
 esac
 """
@@ -86,6 +86,27 @@ def test_a_failed_setup_is_not_taken_for_done(checkout):
     assert len(checkout.calls()) == 2 + 4
 
 
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_on_a_terminal_setup_shows_how_far_it_is(checkout, status):
+    """In two minutes of pip a stranger sees something move; and a failure stays one."""
+    terminal, theirs = os.openpty()
+    fakes = {"FAKE_PIP_S": "1", "FAKE_PIP": status, "MAKEFLAGS": "", "PATH": f"{checkout.folder}:{os.environ['PATH']}"}
+    with subprocess.Popen(["make", "setup"], cwd=checkout.folder, env={**os.environ, **fakes}, stderr=theirs) as making:
+        os.close(theirs)
+        said = "".join(iter(lambda: _read(terminal), ""))
+    os.close(terminal)
+    assert (making.returncode != 0) == (status == "1")
+    assert re.search(r"\rsetup: \.venv: \d+ of about 2800 MB .*\r\x1b\[K", said), said
+
+
+def _read(terminal: int) -> str:
+    """What was written to a terminal; empty when whoever wrote has ended."""
+    try:
+        return os.read(terminal, 4096).decode()
+    except OSError:  # how Linux says that the other side is closed
+        return ""
+
+
 def test_a_missing_python_is_one_sentence(checkout):
     done = checkout.run("make", "setup", "PYTHON=python3.11-none")
     assert done.returncode != 0
@@ -98,7 +119,7 @@ def test_a_missing_python_is_one_sentence(checkout):
 def test_help_is_the_default_and_names_every_target(checkout, command):
     out = checkout.run(*command).stdout
     assert checkout.calls() == []
-    targets = ["help", "setup", "demo", "test", "test-all", "lint", "board-check", "board-wheel"]
+    targets = ["help", "setup", "demo", "test", "test-all", "coverage", "lint", "board-check", "board-wheel"]
     targets += ["docs", "proofs", "bitstream", "clean"]
     assert [line.split()[0] for line in out.splitlines()] == targets
 

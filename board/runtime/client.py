@@ -26,11 +26,10 @@ from pynq.pl_server.remote_device import RemoteDevice
 
 from bitward.errors import BoardError
 
-from .extension_client import LEASE_S, LEASE_WITHIN_S, TRY_EVERY_S, ExtensionClient
+from .extension_client import LEASE_S, LEASE_WITHIN_S, NO_CONNECTION, TRY_EVERY_S, ExtensionClient
 
 RESET = 0x4  # DMACR.Reset, PG021: either channel's bit resets both
 UNREACHABLE = "Failed to connect to remote device"  # how pynq begins its RuntimeError
-NO_CONNECTION = "must answer, got no connection; is its server (`bitward emulate`) running, and the port right?"
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from .scrub import SCRUBBED_FIELDS, Pass, Scrubbed
 from .security import HEADER, read_token
 
 PROTOCOL = 2
+NO_CONNECTION = "must answer, got no connection; is its server (`bitward emulate`) running, and the port right?"
 LEASE_S = 10.0
 LEASE_WITHIN_S = 15.0  # longer than a lease: one left behind by a process that was killed ends meanwhile
 TRY_EVERY_S = 0.25
@@ -292,10 +293,7 @@ class ExtensionClient:
     def _sentence(self, name: str, error: Any, within_s: float) -> BoardError:
         code = error.code()
         if code is grpc.StatusCode.UNAVAILABLE:
-            return LostError(
-                f"{self._where} must answer, got no connection; is its server (`bitward emulate`) running, and the "
-                "port right?"
-            )
+            return LostError(f"{self._where} {NO_CONNECTION}")
         if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
             return LostError(
                 f"{self._where} must answer '{name}' within {within_s:g} s, got {error.details() or 'nothing'}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def check_token(metadata: Any, token: str) -> None:
 
 
 def check_host(host: str, access: Access | None = None) -> str:
-    """`host`, where it is a loopback address or served with TLS and a token; BoardError otherwise."""
+    """`host`, where it is a loopback address that is up, or served with TLS and a token; BoardError otherwise."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -96,4 +97,18 @@ def check_host(host: str, access: Access | None = None) -> str:
             f"the server's host must be a loopback address, got {host!r}: PYNQ.remote has no authentication; "
             "use 127.0.0.1 and an ssh tunnel from elsewhere, or TLS and a token for the extension alone"
         )
+    if host.startswith("127."):
+        _check_up(host)
     return host
+
+
+def _check_up(host: str) -> None:
+    """Nothing is sent: a datagram socket only asks the kernel for the way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((host, 9))  # any port
+        except OSError as error:
+            raise BoardError(
+                f"loopback must be up to reach a server on this machine, got {error.strerror} for {host}: "
+                "ip link set lo up"
+            ) from error

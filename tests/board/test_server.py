@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -268,6 +270,17 @@ def test_other_hosts_than_loopback_are_refused(host: str):
 
 def test_loopback_is_accepted():
     assert [check_host(host) for host in ("127.0.0.1", "localhost", "::1")] == ["127.0.0.1", "localhost", "::1"]
+
+
+def test_a_loopback_that_is_down_is_told_as_such():
+    """In a network namespace of its own, as a locked-down container has one; skipped where none can be made."""
+    asked = "from bitward_runtime.security import check_host; check_host('127.0.0.1')"
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    found = subprocess.run(["unshare", "-rn", sys.executable, "-c", asked], capture_output=True, text=True)
+    assert (
+        "BoardError: loopback must be up to reach a server on this machine, got Network is unreachable" in found.stderr
+    )
 
 
 def test_a_second_server_on_a_port_is_refused(server: Server, board: VirtualBoard):

@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from bitward.errors import ToolError
 from bitward.tools import resource
+
+if TYPE_CHECKING:
+    from bitward.flow.spec import Flow
+
+SHIPPED = click.option("--shipped", is_flag=True, help="Begin from the network's model that comes with bitward, "
+                       "instead of training it; the folder is NAME-shipped.")  # fmt: skip
 
 
 class _Shipped(click.ParamType):
@@ -48,3 +54,15 @@ class ModelFile(_Shipped):
     """A QONNX model: "digits_cnn" where there is no such file."""
 
     name, folder, suffix = "model", "onnx_models", ".onnx"
+
+
+def hardware_flow(path: Path, shipped: bool) -> Flow:
+    """The flow at the path, `shipped`: from its network's model that comes with bitward. UsageError: a software one."""
+    from bitward.flow import load_flow
+    from bitward.flow.kinds import is_sensitivity, is_software
+    from bitward.flow.spec import from_shipped
+
+    if shipped and (is_sensitivity(path) or is_software(path)):
+        raise click.UsageError("--shipped goes with flows of networks that become hardware: run it without")
+    loaded = load_flow(path)
+    return from_shipped(loaded) if shipped else loaded

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bitward.flow.importing import Imported
 
 SECTION = "From a network to hardware"
-KEPT = "nothing was written"
+KEPT = "no model was written; training is kept every 30 seconds: the same command goes on from there"
 
 
 class Numbers(click.ParamType):
@@ -59,8 +59,8 @@ def command(
     """Take SOURCE into bitward: FILE.py:FUNCTION or MODULE:FUNCTION that returns a torch network, or a QONNX file.
 
     A network of Brevitas stays as it is. A plain one is quantized without retraining (calibrated with training images),
-    and trained for some --epochs if you ask. What is left is NAME.onnx, its card, and NAME.yaml, a flow that builds,
-    hardens and attacks it: bitward run OUT/NAME.yaml.
+    and trained for some --epochs if you ask; cut off, that goes on where it was. What is left is NAME.onnx, its card,
+    and NAME.yaml, a flow that builds, hardens and attacks it: bitward run OUT/NAME.yaml.
 
     \b
     Example:

@@ -10,7 +10,7 @@ import click
 
 from bitward.cli import session
 from bitward.cli._board import BoardKind, board_options
-from bitward.cli._flow import FlowFile
+from bitward.cli._flow import SHIPPED, FlowFile, hardware_flow
 from bitward.cli._options import Titled, titled
 from bitward.cli.train import DATA
 from bitward.errors import ConfigError
@@ -25,7 +25,17 @@ KEPT = "finished trials are kept: the same command goes on from there"
 
 MODELS = ("single", "uniform", "layers", "exact", "ber", "burst", "replay")
 METRICS = ("top1_changed", "outputs_changed", "top1_change_rate")
-HERE = ("workers", "on", "side", "connections", "runs", "data", "restart", "scheduler")  # options that no flow has
+HERE = (
+    "workers",
+    "on",
+    "side",
+    "connections",
+    "runs",
+    "data",
+    "restart",
+    "scheduler",
+    "shipped",
+)  # options that no flow has
 
 FAULTS = (
     click.option("--model", type=click.Choice(MODELS), help="How faults are drawn (default: the flow's, or single)."),
@@ -68,6 +78,7 @@ RULES = (
 @click.option("--board", type=BoardKind(), metavar="KIND",
               help="Kind of the boards (default: virtual); a real one loads what make bitstream left.")  # fmt: skip
 @board_options(many=True)
+@SHIPPED
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA
@@ -88,7 +99,7 @@ def command(flow: Path, **given: Any) -> None:
       bitward inject digits --on rtl
       bitward inject digits --model ber --ber 1e-4 --margin 0.02 --workers 2
     """
-    from bitward.flow import load_flow, prepare
+    from bitward.flow import prepare
     from bitward.flow.attack import Place
     from bitward.flow.boards import connections_of, places_of
     from bitward.flow.kinds import is_software
@@ -97,12 +108,12 @@ def command(flow: Path, **given: Any) -> None:
     from bitward.manifest import Manifest
 
     here = {name: given.pop(name) for name in HERE}
-    if is_software(flow):
+    if not here["shipped"] and is_software(flow):
         _inject_software(flow, given, here)
         return
     if here["on"] == "torch":
         raise ConfigError(f"--on torch must go with a flow of a float network, got {flow}: take engine, rtl or board")
-    spec = load_flow(flow)
+    spec = hardware_flow(flow, here["shipped"])
     settings = _changed(spec.inject, given)
     spec = spec.model_copy(update={"inject": settings})
     side, on = here["side"], here["on"]

@@ -9,7 +9,7 @@ from shlex import quote
 import click
 
 from bitward.cli import session
-from bitward.cli._flow import FlowFile
+from bitward.cli._flow import SHIPPED, FlowFile, hardware_flow
 from bitward.cli.train import DATA
 
 SECTION = "First steps"
@@ -20,8 +20,7 @@ KEPT = "finished stages and trials are kept: the same command goes on from there
 @click.argument("flow", type=FlowFile())
 @click.option("--to", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", metavar="STAGE", help="Run this stage and what follows it, though nothing changed.")
-@click.option("--shipped", is_flag=True, help="Begin from the network's model that comes with bitward, instead of "
-              "training it; the folder is NAME-shipped.")  # fmt: skip
+@SHIPPED
 @click.option("--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
               help="Folder of all runs; this one's is in it by its name.")  # fmt: skip
 @DATA
@@ -40,22 +39,18 @@ def command(flow: Path, to: str | None, force: str | None, shipped: bool, runs: 
       bitward run digits
       bitward run flows/digits-mlp.yaml --to build
     """
-    from bitward.flow import load_flow, run_flow
+    from bitward.flow import run_flow
     from bitward.flow.kinds import is_sensitivity, is_software
-    from bitward.flow.spec import from_shipped
     from bitward.flow.told import say
 
     console = session().console
-    if shipped and (is_sensitivity(flow) or is_software(flow)):
-        raise click.UsageError("--shipped goes with flows of networks that become hardware: run it without")
-    if is_sensitivity(flow):
+    if not shipped and is_sensitivity(flow):
         _run_sensitivity(flow, runs, to, force, data)
         return
-    if is_software(flow):
+    if not shipped and is_software(flow):
         _run_software(flow, runs, to, force, data)
         return
-    loaded = load_flow(flow)
-    folder, summary = run_flow(from_shipped(loaded) if shipped else loaded, runs, console, to, force, data)
+    folder, summary = run_flow(hardware_flow(flow, shipped), runs, console, to, force, data)
     msb = summary["msb_faults"]
     if isinstance(msb, dict):
         say(
@@ -66,24 +61,20 @@ def command(flow: Path, to: str | None, force: str | None, shipped: bool, runs: 
     if to not in (None, "report"):
         click.echo(folder / "summary.json")
         return
-    for line in _next(None if shipped else flow, folder, runs):
+    for line in _next(flow, shipped, folder, runs):
         say(console, line)
     click.echo(folder / "report.html")
 
 
-def _next(flow: Path | None, folder: Path, runs: Path) -> list[str]:
-    """What to look at after a first run; the report's path follows. Without a flow, nothing that would train it."""
-    path, where = quote(str(folder)), "" if runs == Path("runs") else f" --runs {quote(str(runs))}"
-    inject = (
-        []
-        if flow is None
-        else [f"  bitward inject {quote(str(flow))} --on rtl{where}    more faults, drawn as you say"]
-    )
+def _next(flow: Path, shipped: bool, folder: Path, runs: Path) -> list[str]:
+    """What to look at after a first run; the report's path follows."""
+    path, named = quote(str(folder)), quote(str(flow)) + (" --shipped" if shipped else "")
+    where = "" if runs == Path("runs") else f" --runs {quote(str(runs))}"
     return [
         "",
         "to go on:",
         f"  bitward trials {path}/campaigns/strata-plain    the faults of a campaign, by memory and bit",
-        *inject,
+        f"  bitward inject {named} --on rtl{where}    more faults, drawn as you say",
         f"  bitward emulate {path}/build/hardened    a virtual KV260, for any PYNQ client",
         "and the report, in a browser:",
     ]

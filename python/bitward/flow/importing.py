@@ -39,17 +39,23 @@ class Imported:
 def import_torch(
     own: Own, out: Path, name: str, dataset: str, data: Path | None, tick: Callable[[], None] = lambda: None
 ) -> tuple[Imported, Adopted]:
-    """NAME.onnx, NAME.md and, where hardware can be made of it, NAME.yaml are in `out`. Errors: see `adopt`."""
+    """NAME.onnx, NAME.md and, where hardware can be made of it, NAME.yaml are in `out`. Errors: see `adopt`.
+
+    A training that was cut off goes on: until everything is written, its state is in `out`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Brevitas tells of libraries that nothing here needs
         from bitward.train.own import adopt
 
     images = load_dataset(dataset, data)
-    adopted = adopt(own, images, _checked(name), tick)
+    adopted = adopt(own, images, _checked(name), tick, out)
     path = output_directory(out) / f"{name}.onnx"
     save_model(adopted.model, path)
     atomic_write(path.with_suffix(".md"), _card(name, own, adopted, images.name, path.read_bytes()))
-    return _with_flow(path, name, dataset, images.by_path), adopted
+    imported = _with_flow(path, name, dataset, images.by_path)
+    for unfinished in out.glob(f"{name}-seed{own.seed}-*.unfinished"):  # of other settings too
+        unfinished.unlink()
+    return imported, adopted
 
 
 def import_qonnx(source: Path, out: Path, name: str, dataset: str | None, pixels: str | None) -> Imported:

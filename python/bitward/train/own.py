@@ -8,13 +8,17 @@ normalised) is its first operations.
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import importlib.util
+import io
+import json
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from bitward.datasets import Dataset
 from bitward.errors import ConfigError, ModelError
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import find_layers, name_layers
+from bitward.train._checkpoints import Unfinished
 from bitward.train._loop import Loop
 from bitward.train._own_graph import quantized, traced
 from bitward.train._pixels import by_labels, tested
@@ -40,6 +45,7 @@ from bitward.train.own_recipe import Own
 from bitward.train.recipe import Recipe
 
 BATCH, LEARNING_RATE = 100, 1e-3  # of fine-tuning
+KNOWN_BY = 32  # images, whose answers tell a network from another
 SAME = 0.99  # of decisions; below, it is another network
 SOFTMAX = (nn.Softmax, nn.LogSoftmax)
 
@@ -123,11 +129,14 @@ def _module(place: str) -> Any:
     return module
 
 
-def adopt(own: Own, dataset: Dataset, name: str, tick: Callable[[], None] = lambda: None) -> Adopted:
+def adopt(
+    own: Own, dataset: Dataset, name: str, tick: Callable[[], None] = lambda: None, keep: Path | None = None
+) -> Adopted:
     """The user's network, tested on the dataset and as a QONNX that answers as torch does.
 
     A plain network is quantized: batch norms into layers, then, with training images and by Brevitas, activations
-    calibrated and biases corrected; then trained for `epochs`, each of which calls `tick`. ConfigError,
+    calibrated and biases corrected; then trained for `epochs`, each of which calls `tick`. With a folder to `keep` its
+    state in, a training that was cut off goes on from there; whoever calls removes what is left in it. ConfigError,
     ModelError: what is wrong with the network, its weights or what it takes.
     """
     with warnings.catch_warnings(), one_thread():
@@ -144,7 +153,8 @@ def adopt(own: Own, dataset: Dataset, name: str, tick: Callable[[], None] = lamb
             found, _ = tested(whole, dataset)
             whole, steps = _quantized(own, whole, dataset)
         if own.epochs:
-            steps.append(_trained(own, whole, dataset, tick))
+            memo = Unfinished(keep, name, own.seed, _fingerprint(own, whole, dataset)) if keep else None
+            steps.append(_trained(own, whole, dataset, tick, memo))
         return _exported(whole, dataset, name, found, steps)
 
 
@@ -210,12 +220,27 @@ def _without_softmax(network: nn.Module) -> list[str]:
     return names
 
 
-def _trained(own: Own, whole: nn.Module, dataset: Dataset, tick: Callable[[], None]) -> str:
+def _fingerprint(own: Own, whole: nn.Module, dataset: Dataset) -> str:
+    """sha256 over what its training begins with: the network, by its weights and its answers, the data, the epochs."""
+    state = io.BytesIO()
+    torch.save(whole.state_dict(), state)
+    facts = {
+        "network": str(whole),
+        "state": hashlib.sha256(state.getvalue()).hexdigest(),
+        "answers": hashlib.sha256(predict(whole, dataset.test_images[:KNOWN_BY]).tobytes()).hexdigest(),
+        "dataset": dataset.digest,
+        "epochs": own.epochs,
+        "versions": [version(package) for package in ("torch", "brevitas")],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _trained(own: Own, whole: nn.Module, dataset: Dataset, tick: Callable[[], None], memo: Unfinished | None) -> str:
     loop = Loop(
         whole, dataset, lambda model: torch.optim.Adam(model.parameters(), lr=LEARNING_RATE), LEARNING_RATE, own.epochs,
         BATCH, own.seed, augment=False, bfloat16=False, after_step=lambda: None, prepare=pixels,
     )  # fmt: skip
-    by_labels(loop, Recipe()).run(tick)
+    by_labels(loop, Recipe()).run(tick, memo)
     return f"trained for {own.epochs} epochs with quantization, Adam, learning rate up to {LEARNING_RATE:g}"
 
 
