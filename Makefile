@@ -53,7 +53,8 @@ test-all: setup  ## run the slow tests too
 	@.venv/bin/python -m pytest -n auto --dist loadfile -m 'not vivado and not board'
 
 coverage: setup  ## run the tests, list the lines none of them reached, page by page in build/coverage/html
-	@mkdir -p build/coverage
+	@.venv-board/bin/python $(PIP) coverage==$$(.venv/bin/python -c 'import coverage; print(coverage.__version__)')
+	@mkdir -p build/coverage && rm -f build/coverage/data*
 	@COVERAGE_FILE=$(CURDIR)/build/coverage/data .venv/bin/python -m pytest -n auto --dist loadfile \
 		--cov --cov-report=term-missing:skip-covered --cov-report=html:build/coverage/html
 
