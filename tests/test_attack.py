@@ -24,7 +24,7 @@ from bitward.campaign import TrialStore, verdicts_sha256
 from bitward.cli import inject as cli_inject
 from bitward.cli import main
 from bitward.engine.images import load_images
-from bitward.errors import ConfigError, StoreError
+from bitward.errors import ConfigError, ManifestError, StoreError
 from bitward.faults import Ber, single_bit_stratified
 from bitward.flow import attack, load_flow, stages
 from bitward.flow.attack import Place, agreement_faults, msb_faults
@@ -121,7 +121,7 @@ def test_a_campaign_that_another_process_runs_is_left_alone(mlp_run, tmp_path):
 def test_software_only_designs_are_not_attacked_by_streams(mlp_run, tmp_path):
     build = Path(shutil.copytree(mlp_run.build("plain"), tmp_path / "build"))
     replace(Manifest.load(build / "manifest.json"), io=None).save(build / "manifest.json")
-    with pytest.raises(ConfigError, match="must be a build with streams, got a software-only manifest"):
+    with pytest.raises(ManifestError, match=r"^io must be in the manifest of design .+, got none; build it for hard"):
         attack.run(Place("engine", build), [], np.zeros((1, 1, 8, 8)), None, tmp_path / "trials", {})
 
 

@@ -22,6 +22,7 @@ from toy_target import FAULTS, GOLDEN, IMAGES, MANIFEST, ToyTarget, campaign, co
 
 import bitward
 from bitward.campaign import TrialStore, run_campaign
+from bitward.campaign import workers as workers_module
 from bitward.campaign.code import code_sha256
 from bitward.campaign.plan import digest
 from bitward.campaign.progress import showing
@@ -307,6 +308,20 @@ def kill_oneself(after_s, told):
     time.sleep(after_s)
     yield "on"
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ignore_the_end(connection):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection.send("on")
+    time.sleep(60)
+
+
+def test_a_worker_that_does_not_end_when_told_is_killed(monkeypatch):
+    monkeypatch.setattr(workers_module, "END_S", 0.2)
+    connection, process = workers_module.started(ignore_the_end)
+    assert connection.recv() == "on"
+    workers_module.end([process])
+    assert not process.is_alive() and process.exitcode == -signal.SIGKILL
 
 
 def test_progress_counts_trials_and_their_rate():

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -19,6 +21,7 @@ import pytest
 from bitward import doctor, tools
 from bitward.cli import _main, main
 from bitward.errors import BoardError
+from bitward.hardware import boards
 
 COMMAND = [sys.executable, "-m", "bitward"]
 HEAVY = {"torch", "finn", "qonnx", "onnx", "brevitas", "pyarrow", "sklearn", "scipy", "pandas", "grpc"}
@@ -87,6 +90,14 @@ def test_wrong_usage_is_one_sentence_that_says_where_more_stands(capsys, given):
     assert main(given) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("bitward: ") and err.endswith("--help says more)\n") and err.count("\n") == 1
+
+
+def test_without_a_command_there_is_help_and_an_option_is_no_command(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "Usage: bitward" in out + err and "First steps:" in out + err
+    assert main(["--", "-x"]) == 2
+    assert "No such option '-x'" in capsys.readouterr().err
 
 
 def test_help_is_a_word_too(capsys):
@@ -174,6 +185,14 @@ def test_an_interrupt_is_exit_130(capsys, failing, error):
     failing(error)
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == "bitward: interrupted\n"
+
+
+def test_debug_shows_where_an_interrupt_came(capsys, failing):
+    failing(KeyboardInterrupt())
+    assert main(["doctor", "--debug"]) == 130
+    err = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in err and "in command" in err
+    assert err.endswith("KeyboardInterrupt\nbitward: interrupted\n")
 
 
 def test_ctrl_c_reaches_a_running_command():
@@ -267,6 +286,30 @@ def test_a_machine_with_nothing_on_path_fails_what_is_needed_and_skips_the_rest(
     assert findings["C++ compiler"].advice.startswith("install g++")
 
 
+def test_a_tool_that_does_not_run_is_none(fake_tool):
+    broken = {name: fake_tool(name, "echo Segmentation fault >&2; exit 139") for name in ("g++", "git", "nvidia-smi")}
+    findings = {finding.name: finding for finding in doctor.examine()}
+    found = {name: (findings[name].status, findings[name].found) for name in ("C++ compiler", "git", "GPU")}
+    assert found == {
+        "C++ compiler": ("FAIL", f"{broken['g++']} does not run"),
+        "git": ("SKIP", f"{broken['git']} does not run"),
+        "GPU": ("SKIP", "not found"),
+    }
+    assert findings["C++ compiler"].advice.startswith("install g++")
+
+
+def test_another_python_and_a_package_that_is_missing_fail_with_what_to_do(monkeypatch):
+    other = SimpleNamespace(version_info=(3, 12, 4, "final", 0), version="3.12.4 (main)", prefix="/usr")
+    monkeypatch.setattr(doctor, "sys", other)
+    monkeypatch.setattr(doctor, "version", lambda name: version(name if name != "scikit-learn" else "no-such-package"))
+    findings = {finding.name: finding for finding in doctor.examine()}
+    python, training = findings["Python 3.11"], findings["Training"]
+    assert (python.status, python.found) == ("FAIL", "3.12.4 in /usr")
+    assert python.advice == f"install Python 3.11, then {doctor.SETUP}"
+    assert (training.status, training.found) == ("FAIL", "no scikit-learn in this environment")
+    assert training.advice == doctor.SETUP and not doctor.is_fit(list(findings.values()))
+
+
 @pytest.mark.parametrize(("is_set_up", "status"), [(False, "FAIL"), (True, "SKIP")])
 def test_a_small_disk_fails_only_before_the_environments_are_made(monkeypatch, is_set_up, status):
     monkeypatch.setattr(doctor, "NEEDED_DISK_GB", 1e9)
@@ -300,6 +343,13 @@ def test_tab_completes_commands_flows_and_options():
     assert completed("bitward in", 1) == ["infer", "inject"]
     assert "digits-mlp" in completed("bitward run digits", 2)
     assert completed("bitward inject digits --sched", 3) == ["--scheduler"]
+    assert completed("bitward build model.onnx --board ", 4) == boards.board_names()
+    assert completed("bitward build model.onnx --board v", 4) == ["virtual"]
+
+
+@pytest.mark.parametrize("typed", ["help re", "nosuch re", "-- re"])
+def test_a_shell_that_completes_is_told_no_help_and_no_mistake(typed):
+    assert completed(f"bitward {typed}", 2) == ["report", "resources"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -13,6 +13,7 @@ import pytest
 from toy_target import FAULTS, GOLDEN, IMAGES, MANIFEST, ToyTarget, campaign, compute, long_campaign, stumbles
 
 from bitward.campaign import TrialStore, run_campaign, verdicts_sha256
+from bitward.campaign import cluster as cluster_module
 from bitward.errors import BoardError, ConfigError, ToolError
 from bitward.faults import Uniform
 from bitward.statistics import Stopping
@@ -67,6 +68,50 @@ def test_two_workers_of_a_cluster_give_the_pools_table_and_open_one_target_each(
 def test_local_workers_give_the_same_table(tmp_path, expected, workers):
     result, table = run(tmp_path, long_campaign(300), scheduler="local", workers=workers)
     assert verdicts_sha256(table) == verdicts_sha256(expected) and result.restored_golden
+
+
+class Told(ToyTarget):
+    """Tells in `events` when it is opened and closed; the first `stuck` times it does not close in order."""
+
+    events: list[str] = []
+    stuck = 0
+
+    def open(self):
+        super().open()
+        self.events.append("opened")
+
+    def close(self):
+        super().close()
+        self.events.append("closed")
+        if Told.stuck:
+            Told.stuck -= 1
+            raise BoardError("the board must give its lease back, got nothing: switch it on")
+
+
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_a_worker_closes_what_a_killed_coordinator_left(monkeypatch, stuck):
+    """Also where that fails: then it is told once, and the next chunk has a target of its own."""
+    monkeypatch.setattr(cluster_module, "_sessions", {})
+    monkeypatch.setattr(Told, "events", [])
+    monkeypatch.setattr(Told, "stuck", stuck)
+    killed = cluster_module._Work("campaign", "killed", campaign(), Told)
+    work = cluster_module._Work("campaign", "begun again", campaign(), Told)
+    first = cluster_module._attend(killed, [0, 1])
+    if stuck:
+        with pytest.raises(BoardError, match="^the board must give its lease back, got nothing: switch it on$"):
+            cluster_module._attend(work, [0, 1])
+    again, more = cluster_module._attend(work, [0, 1]), cluster_module._attend(work, [2])
+    assert Told.events == ["opened", "closed", "opened"]
+    assert again.ready is not None and more.ready is None
+    assert [each.trial for each in (*again.trials.trials, *more.trials.trials)] == [0, 1, 2]
+    assert [(each.status, each.outputs_sha256) for each in again.trials.trials] == [
+        (each.status, each.outputs_sha256) for each in first.trials.trials
+    ]
+    cluster_module._close("campaign", "killed")
+    assert cluster_module._unrestored("campaign", "killed") is None
+    assert cluster_module._unrestored("campaign", "begun again") == ()
+    cluster_module._close("campaign", "begun again")
+    assert Told.events == ["opened", "closed", "opened", "closed"]
 
 
 class Doomed(ToyTarget):

@@ -176,12 +176,52 @@ def separable(scheme: Scheme):
     return joined(nodes), manifest(memories, ((4, 4, 4), "UINT4"), ((2, 2, 3), "INT9"))
 
 
+def branches(scheme: Scheme):
+    """Two convolutions that stand side by side and come together, with a bias; then their channels in two branches.
+
+    One branch is depthwise; the other holds each channel twice. What the first sends on is narrower than what comes of
+    both, and not negative.
+    """
+    sums = {"weightDataType": "INT9", "numInputVectors": [1, 4, 4]}
+    shape = {f"{end}_shape": [1, 4, 4, 2] for end in ("lhs", "out")}
+    nodes = [
+        (node("DuplicateStreams_rtl", "fork", NumChannels=2, NumOutputStreams=2, inputDataType="UINT4",
+              numInputVectors=[1, 4, 4]), "x", "x1 x2"),
+        (mvau("a", 2, 2, 1, 2, outputDataType="INT9", numInputVectors=[1, 4, 4]), "x1", "a"),
+        (mvau("b", 2, 2, 2, 1, outputDataType="INT9", numInputVectors=[1, 4, 4]), "x2", "b"),
+        (thresholding("c", 2, 1, 3, inputDataType="INT9", outputDataType="UINT2", **sums), "a", "c"),
+        (node("StoredBias_rtl", "d", "d.bias", lhs_style="input", rhs_style="const", lhs_dtype="INT9",
+              rhs_dtype="INT5", out_dtype="INT9", PE=1, rhs_shape=[2], **shape), "b", "d"),
+        (node("StreamingConcat_rtl", "side", ChannelsPerStream=[2, 2], inputDataTypes=["UINT2", "INT9"],
+              numInputVectors=[1, 4, 4]), "c d", "k"),
+        (thresholding("e", 4, 2, 3, inputDataType="INT9", outputDataType="UINT2", **sums), "k", "e"),
+        (node("DuplicateStreams_rtl", "three", NumChannels=4, NumOutputStreams=3, inputDataType="UINT2",
+              numInputVectors=[1, 4, 4]), "e", "e1 e2 e3"),
+        (window("taps", 4, 4, "UINT2", 3, 1, 2), "e1", "w"),
+        (node("StoredVVAU_rtl", "f", "f.weight", Kernel=[3, 3], Channels=4, PE=2, SIMD=3, Dim=[2, 2], noActivation=1,
+              inputDataType="UINT2", weightDataType="INT4", outputDataType="INT8"), "w", "f"),
+        (node("StreamingConcat_rtl", "twice", ChannelsPerStream=[4, 4], inputDataTypes=["UINT2", "UINT2"],
+              numInputVectors=[1, 4, 4]), "e2 e3", "t"),
+        (window("thin", 4, 8, "UINT2", 1, 2), "t", "v"),
+        (mvau("g", 8, 4, 2, 4, inputDataType="UINT2", outputDataType="INT8", numInputVectors=[1, 2, 2]), "v", "g"),
+        (node("ElementwiseAdd_rtl", "join", lhs_dtype="INT8", rhs_dtype="INT8", out_dtype="INT9",
+              **{f"{end}_shape": [1, 2, 2, 4] for end in ("lhs", "rhs", "out")}), "f g", "y"),
+    ]  # fmt: skip
+    memories = [
+        memory("a.weight", 2, 2, scheme), memory("b.weight", 2, 2, scheme), memory("c.threshold", 2 * 4, 1, Plain(9)),
+        memory("d.bias", 2, 1, Tmr(5, 5)), memory("e.threshold", 2 * 2 * 4, 1, Plain(9)),
+        memory("f.weight", 6, 6, scheme), memory("g.weight", 4, 8, scheme),
+    ]  # fmt: skip
+    return joined(nodes), manifest(memories, ((4, 4, 2), "UINT4"), ((2, 2, 4), "INT9"))
+
+
 NETWORKS = {
     "chain": chain,
     "labelled": labelled,
     "residual": residual,
     "convolutions": convolutions,
     "separable": separable,
+    "branches": branches,
 }
 SCHEMES = {"plain": Plain(4), "msb": Tmr(4, 1), "tmr": Tmr(4, 4), "secded": Secded(4, 1)}
 

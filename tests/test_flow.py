@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -13,15 +14,17 @@ import pytest
 import yaml
 from picture_folders import picture_folder
 from rich.console import Console
+from toy_target import FAULTS, ToyTarget, campaign, stumbles
 
 from bitward import flow as flow_module
+from bitward.campaign import TrialStore, run_campaign
 from bitward.errors import ConfigError, ToolError
 from bitward.flow import STAGE_NAMES, Flow, load_flow, run_flow
 from bitward.flow import cache as cache_module
 from bitward.flow import stages as stages_module
 from bitward.flow.cache import StageRecord, digest_files, locked, stage_key
 from bitward.flow.run import Run
-from bitward.flow.stages import STAGES, Stage, clear
+from bitward.flow.stages import STAGES, Stage, clear, found_in
 from bitward.flow.verify import equal_images
 from bitward.networks import network_names
 
@@ -320,6 +323,57 @@ def test_what_was_not_measured_is_tried_again(ran):
     ran(second="not measured")
     assert ran(second="not measured") == ["second"]
     assert ran(second="not measured") == ["second"]
+
+
+def test_bars_are_there_where_somebody_watches_and_leave_nothing(tmp_path):
+    for is_terminal in (False, True):
+        said = StringIO()
+        run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=said, force_terminal=is_terminal, width=100))
+        with run.bars() as bars:
+            assert (bars is not None) == is_terminal
+            if bars is not None:
+                task = bars.add_task("seed 3", total=4)
+                bars.advance(task, 3)
+                bars.refresh()
+        assert ("seed 3" in said.getvalue() and "3/4" in said.getvalue()) == is_terminal
+        assert not is_terminal or said.getvalue().endswith("\x1b[2K"), "the line is erased"
+
+
+def test_a_trial_that_failed_counts_as_one_that_changed_everything(tmp_path):
+    toy = campaign(faults=FAULTS)
+    with TrialStore.open(tmp_path / "toy", toy.spec()) as store:
+        ended = run_campaign(toy, partial(ToyTarget, broken="stumbles"), store)
+        rows = store.trials()
+    failed = sum(stumbles(fault) for fault in FAULTS)
+    found = found_in(tmp_path / "toy", ended)
+    assert (found["faults"], found["failed"]) == (len(FAULTS), failed) and failed
+    assert found["changed"] == failed + sum(row.outputs_changed > 0 for row in rows if row.status == "done")
+    assert found["top1_changed"] == failed + sum(row.top1_changed > 0 for row in rows if row.status == "done")
+
+
+PORTS = "(input logic clk, input logic a, output logic y)"
+GOOD = (
+    f"module leaf {PORTS}; always_ff @(posedge clk) y <= a; endmodule\n"
+    f"module bitward_top {PORTS}; leaf i_leaf (.*); endmodule"
+)
+BAD = "module bitward_top (input logic a); \\nothing[/x] i_x (.a); endmodule"
+
+
+def test_where_yosys_fails_it_is_told_and_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    said = StringIO()
+    run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=said))
+    for side, text in (("plain", BAD), ("hardened", GOOD)):
+        rtl = run.build(side) / "rtl"
+        rtl.mkdir(parents=True)
+        (rtl / "bitward_top.sv").write_text(text + "\n")
+        (rtl / "files.f").write_text("bitward_top.sv\n")
+    (work,) = (stage.work for stage in STAGES if stage.name == "resources")
+    found = work(run)
+    assert found["plain"] == "not measured" and found["hardened"]["total"]["ff"] == 1
+    (line,) = (line for line in said.getvalue().splitlines() if "not measured" in line)
+    said_of = "  resources of plain: not measured: Yosys must end without an error, "
+    assert line.startswith(said_of) and "nothing[/x]" in line and str(run.build("plain") / "synthesis.log") in line
 
 
 def test_a_lost_or_changed_output_is_made_again(ran, tmp_path):

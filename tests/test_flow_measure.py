@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from io import StringIO
@@ -26,7 +27,7 @@ from bitward.flow.measure import measure_run, places_to_measure
 from bitward.flow.run import Run
 from bitward.flow.stages import STAGES, clear
 from bitward.flow.summary import summarise
-from bitward.report import write_report
+from bitward.report import export_run, write_report
 
 SPEC = {"name": "toy", "network": "digits_mlp"}
 SIMULATED = Measurement(
@@ -191,6 +192,14 @@ def test_a_board_is_shown_as_measured_with_its_power_and_errors(tmp_path: Path):
     assert "20.16 2.42 ms 3.46 ms not measured 6.25 0.31 measured measured on KV260" in text
     assert "Power 6.25 ± 0.02 W, idle 3.5 ± 0.01 W; energy per image 0.31 ± 0.004 J, above idle 0.14 (error not" in text
     assert "No board was timed" not in text and "what a board took is under Speed and power" in text
+
+
+def test_a_table_for_papers_has_every_latency_in_its_cell(tmp_path: Path):
+    page_with(tmp_path / "run", plain=SIMULATED)
+    export_run(tmp_path / "run", tmp_path / "csv")
+    with (tmp_path / "csv" / "speed.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "simulated"]
+    assert [row["latency"] for row in rows] == ["2.42 ms; 3.46 ms; not measured"]
 
 
 def test_without_a_measurement_the_page_has_no_such_section(tmp_path: Path):

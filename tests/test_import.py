@@ -20,15 +20,17 @@ from bitward.cli import main
 from bitward.datasets import load_dataset
 from bitward.engine import HardwareEngine
 from bitward.errors import ConfigError, ModelError
+from bitward.flow import importing
 from bitward.flow.importing import import_qonnx, import_torch
 from bitward.flow.spec import load_flow
 from bitward.flow.verify import equal_images, run_qonnx, verify_build
 from bitward.hardware.build import build
 from bitward.hardware.declare import BuildOptions
-from bitward.hardware.survey import survey
+from bitward.hardware.survey import Survey, survey
 from bitward.manifest import apply_edge
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import find_layers, load_model, read_weights, save_model
+from bitward.train import own as own_module
 from bitward.train.own import Adopted, adopt
 from bitward.train.own_recipe import Bits, Own
 
@@ -208,6 +210,13 @@ def test_what_cannot_be_imported_is_refused_in_a_sentence(source: str, kind: typ
         adopt(Own(source), digits, "own")
 
 
+def test_a_qonnx_that_decides_otherwise_is_refused(digits, monkeypatch) -> None:
+    monkeypatch.setattr(own_module, "execute_images", lambda model, images: -execute_images(model, images))
+    sentence = r"^plain must decide as QONNX as it does in torch, got the same decisions on \d{1,2}\.\d% of \d+ test "
+    with pytest.raises(ModelError, match=sentence):
+        _adopted("plain", digits)
+
+
 def test_a_file_that_does_not_run_is_refused(digits, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import no_such_thing\n")
     with pytest.raises(ConfigError, match=r"broken.py must run as Python, got ModuleNotFoundError: "):
@@ -241,6 +250,7 @@ def test_the_command_asks_for_a_dataset_and_a_name_that_can_be_a_folder(capsys: 
     assert main(["import", f"{MODELS}:plain", "--dataset", "digits", "--name", "../x"]) == 1
     assert capsys.readouterr().err.startswith("bitward: the name must begin with a letter or digit")
     assert main(["import", f"{MODELS}:plain", "--dataset", "digits", "--mean", "a,b"]) == 2
+    assert "'a,b' must be numbers, comma-separated" in capsys.readouterr().err
 
 
 def test_qonnx_of_anybody_is_taken_and_told_what_its_input_is(tmp_path: Path) -> None:
@@ -256,6 +266,25 @@ def test_qonnx_of_anybody_is_taken_and_told_what_its_input_is(tmp_path: Path) ->
     assert again.survey.all_problems == [] and again.flow is None  # no images to run it on
     with pytest.raises(ConfigError, match=r"^--input must be an integer type as UINT8 or INT8, got 'FLOAT8'"):
         import_qonnx(tmp_path / "plain.onnx", tmp_path / "out", "plain", None, "FLOAT8")
+
+
+def test_the_flow_is_folded_for_the_first_rate_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No design takes more than an image in each of 200 million cycles a second."""
+    tried = []
+
+    def looked_at(path: Path, options: BuildOptions) -> Survey:
+        tried.append(options.target_fps)
+        return survey(path, options)
+
+    monkeypatch.setattr(importing, "survey", looked_at)
+    monkeypatch.setattr(importing, "RATES", (4e8, 3e8, 1e5, 1e4))
+    path = public_graphs.sigmoid_perceptron(tmp_path / "theirs.onnx")
+    taken = import_qonnx(path, tmp_path / "out", "theirs", "digits", None)
+    assert tried == [4e8, 3e8, 1e5] and taken.target_fps == 1e5
+    assert load_flow(tmp_path / "out" / "theirs.yaml").build.target_fps == 1e5
+    monkeypatch.setattr(importing, "RATES", (4e8, 3e8))
+    none = import_qonnx(path, tmp_path / "none", "theirs", "digits", None)
+    assert none.flow is None and none.survey.estimate is None and not (tmp_path / "none" / "theirs.yaml").exists()
 
 
 def test_what_no_hardware_can_be_made_of_is_said_and_has_no_flow(

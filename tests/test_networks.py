@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from brevitas.core.scaling import ConstScaling, ParameterScaling
 from PIL import Image
 from torch import nn
 
@@ -101,6 +102,17 @@ def test_a_short_scale_is_the_nearest_of_so_many_bits(bits):
     assert torch.isin(found, short).all()
     nearest = (scales[:, None] - short).abs().min(dim=1).values
     assert torch.equal((found - scales).abs(), nearest)
+
+
+@pytest.mark.parametrize("start", [0.3, torch.tensor([[0.3], [-0.7]])], ids=["number", "tensor"])
+def test_scales_that_start_at_a_given_value_are_short_too(start):
+    """As Brevitas' own modules use it, where no statistics decide."""
+    shape = None if isinstance(start, float) else tuple(start.shape)
+    constant, learned = ConstScaling(start, ShortScale(2)), ParameterScaling(start, shape, ShortScale(2))
+    nearest = {0.3: 0.25, -0.7: 0.75}  # k * 2^n with k of 1, 2 and 3
+    expected = [nearest[round(each, 3)] for each in torch.as_tensor(start).flatten().tolist()]
+    given = torch.zeros(1)
+    assert constant(given).flatten().tolist() == learned(given).flatten().tolist() == expected
 
 
 def test_the_gradient_of_a_short_scale_is_that_of_the_scale():

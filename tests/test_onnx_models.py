@@ -15,6 +15,7 @@ from bitward.networks import find_network, network_names
 from bitward.qonnx_ops.execute import execute_images
 from bitward.rewrites import find_layers, load_model, negative_scales, read_weights
 from bitward.tools import data_directory
+from bitward.train.card import _quantization as quantization_rows
 
 MODELS = Path(__file__).parents[1] / "onnx_models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.onnx"))
@@ -53,6 +54,21 @@ def test_every_model_has_its_card_and_its_network():
 def test_the_card_is_this_files(name):
     data = (MODELS / f"{name}.onnx").read_bytes()
     assert fields(name)["sha256"] == f"`{hashlib.sha256(data).hexdigest()}`" and len(data) < 0.55 * MEGABYTE
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "dwsep_cifar"])
+def test_the_card_says_which_scales_are_per_channel(name):
+    model = load_model(MODELS / f"{name}.onnx")
+    layers = find_layers(model)
+    sizes = {key: model.get_initializer(layer.quantizer.input[1]).size for key, layer in layers.items()}
+    one = [f"`{key}`" for key, size in sizes.items() if size == 1]
+    said = "one scale per tensor"
+    if name == "dwsep_cifar":
+        assert len(set(sizes.values())) > 2 and one == ["`fc`"], "as many as a layer has channels"
+        said = "one scale per output channel, per tensor in `fc`"
+    weights = {key: read_weights(model, layer) for key, layer in layers.items()}
+    written = dict(quantization_rows(find_network(name), model, weights))
+    assert written["Weight quantization"] == fields(name)["Weight quantization"] == f"INT4, full range, {said}"
 
 
 @pytest.mark.parametrize("name", FLOORS)

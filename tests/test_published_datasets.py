@@ -204,6 +204,7 @@ def test_a_cut_off_archive_is_said(python_batches, tmp_path):
         ConfigError, match=r"^.*/mine\.tar must be a whole tar archive, got a damaged one \(.*\): get it"
     ):
         _ = load_dataset("cifar10", packed).train_images
+    assert load_dataset("cifar10", packed).source.endswith("the python version"), "its first batch says what it is"
 
 
 # ---- Fashion-MNIST --------------------------------------------------------------------------------------------------

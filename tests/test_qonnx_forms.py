@@ -82,6 +82,12 @@ def with_initializers_as_inputs(model: ModelProto) -> None:
         model.graph.input.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims)))
 
 
+def with_initializers_as_inputs_said_twice(model: ModelProto) -> None:
+    """Which have their types among the values too."""
+    with_initializers_as_inputs(model)
+    model.graph.value_info.extend(model.graph.input[1:])
+
+
 def with_newer_name(model: ModelProto) -> None:
     for node in nodes(model, "Quant"):
         node.op_type = "IntQuant"
@@ -103,6 +109,7 @@ TAKEN: dict[str, Change] = {
     "Constant nodes": with_constant_nodes,
     "Constant nodes of plain values": with_plain_constants,
     "initializers as inputs": with_initializers_as_inputs,
+    "initializers as inputs and values": with_initializers_as_inputs_said_twice,
     "IntQuant": with_newer_name,
     "NHWC input": channels_last_input,
 }
@@ -238,6 +245,12 @@ def said_twice(model: ModelProto) -> None:
     model.graph.value_info.extend([model.graph.value_info[0]] * 2)
 
 
+def text(model: ModelProto) -> None:
+    """A constant that is no number."""
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["words"], value_string="words", name="said"))
+    nodes(model, "Relu")[0].input[0] = "words"
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "foreign operator": (replaced("Relu", "MyAct", "my.domain"), r".* must have operators of ONNX and QONNX "
                          r"\(domain qonnx.custom_op.general\) alone, got node Relu_r1 \(MyAct\) of domain my.domain: "),
@@ -245,6 +258,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
                                 r"of domain com.xilinx, node Quant_w1 .*: replace them, or leave that part"),
     "channels last": (replaced("Conv", "Conv", "qonnx.custom_op.channels_last"), r".* must have images channels first, "
                       r"got node Conv_y1 \(Conv\) of domain qonnx.custom_op.channels_last: take the file "),
+    "text": (text, r".*: node said \(Constant\) must hold a tensor or numbers, got value_string: export one with"),
     "loop": (loop, r".* must have no loop between nodes, got one of .*Conv_y1, .*: export one with bitward export"),
     "dangling": (dangling, r".*: node Relu_r1 \(Relu\) must read tensors that are made, got 'nowhere': export one"),
     "no output": (no_output, r".*: output nothing must be made by a node, got none that does: export one"),

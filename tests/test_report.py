@@ -23,6 +23,7 @@ from bitward.manifest import Memory
 from bitward.report import write_report
 from bitward.report.heatmap import HOT, WARM, heat_maps
 from bitward.report.load import Trials
+from bitward.report.plots import heat_map
 from bitward.report.statistics import Stratum, combine, strata
 from bitward.schemes import Plain, Tmr
 from bitward.statistics import finite
@@ -313,8 +314,12 @@ def test_cells_have_no_numbers_where_there_is_no_room_for_them():
     word = Memory("m", "l", "t", "threshold", (2,), Int(20), Tmr(20, 20))
     plain = [Stratum(replace(word, scheme=Plain(20)), bit, 2, 2, 1, 0) for bit in range(20)]
     hardened = [Stratum(word, bit, 2, 2, 0, 0) for bit in range(60)]
-    (group,) = heat_maps({"plain": plain, "hardened": hardened})[0].groups
+    found = heat_maps({"plain": plain, "hardened": hardened})[0]
+    (group,) = found.groups
     assert group.is_packed and [panel.is_crowded for panel in group.panels] == [False, True]
+    drawn = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in heat_map(found, "a map").axes]
+    numbers = [str(bit) for bit in range(19, -1, -1)]
+    assert drawn == [numbers, [name for each in numbers for name in (each, "", "")]], "copies stand unnamed behind"
     (group,) = heat_maps({"plain": plain[:18], "hardened": plain[:18]})[0].groups
     assert group.is_wide and not group.is_packed
 
@@ -358,8 +363,10 @@ def test_what_the_summary_calls_not_measured_is_no_figure(copied):
 
 def test_a_model_that_was_not_trained_here_is_judged_where_it_was_compared(copied):
     assert "top-1 on the test images" in text_of(copied)
-    edit(copied, accuracy_seeds="not measured", images=7, settings={"model": "mine.onnx"})
+    seeds = {"train": [], "exported": None, "inject": 1}
+    edit(copied, accuracy_seeds="not measured", images=7, settings={"model": "mine.onnx"}, seeds=seeds)
     text = text_of(copied)
+    assert "Seeds inject 1" in text
     assert "top-1 on 7 test images" in text and "The network was trained before this run." in text
 
 

@@ -14,6 +14,7 @@ from test_report_export import stored
 from test_report_graph import hardware_graph
 from test_report_rates import folder
 
+from bitward import locks
 from bitward.report import write_comparison, write_report
 from bitward.report.live import LivePage
 
@@ -45,6 +46,7 @@ def test_the_page_that_compares(networks: list[Path], tmp_path: Path, width: int
 @pytest.mark.parametrize(("width", "scheme"), SIZES[1:2])
 def test_a_live_page_and_that_of_a_run_that_stopped(rated: Path, tmp_path: Path, width: int, scheme: str) -> None:
     (rated / "campaigns" / "msb-plain" / "result.json").unlink()
+    held = locks.hold(rated)
     server = LivePage(rated)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -52,6 +54,7 @@ def test_a_live_page_and_that_of_a_run_that_stopped(rated: Path, tmp_path: Path,
     finally:
         server.shutdown()
         server.server_close()
+        held.close()  # type: ignore[union-attr]
     assert 'http-equiv="refresh"' in text
     (tmp_path / "live.html").write_text(text)
     assert complaints(looked_at(tmp_path / "live.html", tmp_path, width, scheme)) == {}

@@ -86,6 +86,18 @@ def test_stored_networks_are_compared_at_every_rate(tmp_path: Path) -> None:
     assert "Vulnerability against memory, 0.0001 over bits" in page and "software-only" in page
 
 
+def test_a_rate_that_one_run_has_not_is_not_measured_there_and_no_dot(tmp_path: Path) -> None:
+    folders = [_software(tmp_path / "a", "8-bit", 8000, 0.2), _software(tmp_path / "b", "P-3", 5000, 0.05)]
+    summary = json.loads((folders[1] / "summary.json").read_text())
+    summary["vulnerability"] = [row for row in summary["vulnerability"] if row["rate"]["ber"] < 1e-4]
+    (folders[1] / "summary.json").write_text(json.dumps(summary))
+    page = write_comparison(folders, tmp_path / "page.html", tmp_path / "csv").read_text(encoding="utf-8")
+    rows = {row["Network, stored as"]: row for row in _table(tmp_path / "csv" / "networks.csv")}
+    assert rows["P-3"]["Points lost, 0.0001 over bits [95 %]"] == "not measured"
+    assert rows["P-3"]["Points lost, 1e-05 over bits [95 %]"].startswith("0.50 [")
+    assert "8-bit: 20.00 [" in page and "P-3: " not in page, "dots are at the highest rate of any"
+
+
 def test_what_cannot_be_compared_is_refused(hardware: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^a comparison must have two different runs at least, got "):
         write_comparison([hardware[0], hardware[0]], tmp_path / "page.html")

@@ -115,6 +115,17 @@ def test_a_software_only_run_leaves_its_tables_and_its_curve(stored: list[Path],
     assert 'class="scatter curve"' in html and "0.0001: 20.00 [20.00, 20.00] points lost" in html
 
 
+def test_a_software_only_run_that_was_not_attacked_says_so(stored: list[Path], tmp_path: Path) -> None:
+    summary = json.loads((stored[0] / "summary.json").read_text())
+    del summary["vulnerability"]
+    (stored[0] / "summary.json").write_text(json.dumps(summary))
+    assert main(["report", str(stored[0]), "--csv", str(tmp_path / "csv"), "--figures", str(tmp_path / "out")]) == 0
+    assert {path.stem for path in (tmp_path / "csv").iterdir()} == {"accuracy-without-faults", "memory"}
+    assert not list((tmp_path / "out").iterdir())
+    html = (stored[0] / "report.html").read_text(encoding="utf-8")
+    assert "Not measured: the flow did not come so far." in html and "points lost" not in html
+
+
 def test_a_comparison_leaves_the_figures_of_its_page(stored: list[Path], tmp_path: Path) -> None:
     one = tmp_path / "one"
     report_run.write_run(one)

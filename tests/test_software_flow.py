@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import tiny_classic
+import torch
 import yaml
 
 from bitward.campaign import TrialStore, verdicts_sha256
@@ -129,7 +131,13 @@ def test_force_does_the_campaigns_again(folder):
     (store,) = (folder / "runs" / "forced" / "campaigns" / "seed0").glob("*/")
     (store / "mark").touch()
     assert main(arguments) == 0 and (store / "mark").exists()
+    accuracies = store.parent / "accuracies.json"
+    accuracies.write_text(json.dumps(dict.fromkeys(json.loads(accuracies.read_text()), 0.125)))
     assert main([*arguments, "--force", "attack"]) == 0 and not (store / "mark").exists()
+    assert summary(folder / "runs" / "forced")["accuracy"] == {"0": 0.125}, "it is kept by the stage before"
+    (store / "mark").touch()
+    assert main([*arguments, "--force", "quantize"]) == 0 and not (store / "mark").exists()
+    assert summary(folder / "runs" / "forced")["accuracy"]["0"] > 0.5
 
 
 def test_seeds_are_averaged_and_their_spread_is_the_interval():
@@ -170,6 +178,15 @@ def test_a_trial_is_run_again_on_torch(run, folder, capsys):
     assert f"{rows[number].top1_changed} of 30 decisions changed, as recorded; outputs " in capsys.readouterr().out
     assert main(again) == 1
     assert "--flow must name the flow to run a trial again on torch, got nothing" in capsys.readouterr().err
+    state = torch.load(folder / "weights.pt", weights_only=True)
+    last = list(state)[-1]
+    torch.save({**state, last: torch.eye(10)[0] * 1e9}, folder / "biased.pt")  # a bias, which is in no memory
+    biased = written(folder, "biased", weights="biased.pt")
+    assert main([*again, "--flow", str(biased)]) == 1
+    assert re.search(
+        rf"trial {number} \(.+\) must change as many decisions on torch as it did, got 0 for "
+        rf"{rows[number].top1_changed} of 30: the network or its code is another one", capsys.readouterr().err,
+    )  # fmt: skip
     other = written(folder, "other-bits", quantize={**FLOW["quantize"], "bits": 5})
     assert main([*again, "--flow", str(other)]) == 1
     assert "the flow other-bits must be the campaign's, got one of other memories" in capsys.readouterr().err
@@ -336,15 +353,21 @@ def test_a_search_remembers_and_asks_only_what_is_new(searched, folder, monkeypa
     assert json.loads((searched / "search.json").read_text())["evaluations"]["evaluated"] < 8
 
 
-def test_a_search_layer_by_layer_gives_a_flow_with_widths(folder):
+def test_a_search_layer_by_layer_gives_a_flow_with_widths(folder, capsys):
     section = {**EXPLORE, "vulnerability_ceiling": 0.3, "per_layer": True, "bits": [3, 4], "schemes": ["plain"]}
-    section |= {"accuracy_floor": 0.75, "trials": 4}
+    section |= {"accuracy_floor": 0.85, "trials": 4}
     flow = written(folder, "layers", explore=section)
-    assert main(["-q", "explore", str(flow), "--runs", str(folder / "runs")]) == 0
+    assert main(["explore", str(flow), "--runs", str(folder / "runs")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "points lost, " in line or "not attacked" in line]
     found = json.loads((folder / "runs" / "layers" / "explore" / "search.json").read_text())
     told = load_software_flow(folder / "runs" / "layers" / "explore" / "recommended.yaml")
     (best,) = (row for row in found["points"] if row["is_recommended"])
-    assert str(told.design) == best["name"] and set(told.quantize.layers.values()) <= {3}
+    assert str(told.design) == best["name"] and set(told.quantize.layers.values()) == {3}
+    assert found["evaluations"]["by_layer"] > 1 and len(lines) == len(found["points"]), "each is told when it is known"
+    assert f"Layer by layer: {found['evaluations']['by_layer']} more." in found["evaluations_text"]
+    for row in found["points"]:
+        verdict = "feasible" if row["is_feasible"] else "not feasible"
+        assert sum(line.startswith(row["name"]) and line.endswith(f"bits: {verdict}") for line in lines), row["name"]
     assert best["stored_bits"] <= min(row["stored_bits"] for row in found["points"] if row["is_feasible"])
 
 
@@ -359,18 +382,13 @@ def test_a_search_that_finds_nothing_says_so(folder):
 
 
 def test_layers_of_one_width_are_told_and_divided_logits_refused(folder, capsys):
-    section = {**EXPLORE, "vulnerability_ceiling": 0.9, "per_layer": True, "schemes": ["plain"], "trials": 2}
+    section = {**EXPLORE, "vulnerability_ceiling": 0.9, "per_layer": True, "schemes": ["msb"], "voted": [6]}
     flow = written(folder, "one-width", explore=section, quantize={"format": "float16"}, harden={})
     assert main(["-q", "explore", str(flow), "--runs", str(folder / "runs")]) == 0
     found = json.loads((folder / "runs" / "one-width" / "explore" / "search.json").read_text())
-    assert (
-        len(found["points"]) == 1
-        and found["recommended"] is None
-        or any(
-            "Words of FP16 have one width: layer by layer there was nothing to take away." in each
-            for each in found["said"]
-        )
-    )
+    assert [row["name"] for row in found["points"]] == [found["recommended"]] == ["P6-FP16"]
+    assert "Words of P6-FP16 have one width: layer by layer there was nothing to take away." in found["said"]
+    assert "by_layer" not in found["evaluations"]
     flow = written(
         folder, "logits", explore=section, quantize={"format": "q2.5", "scale": {"divide": "logits"}}, harden={}
     )

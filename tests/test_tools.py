@@ -175,6 +175,14 @@ def test_resources_are_the_checkouts(repository):
         tools.resource("hls/frob")
 
 
+def test_an_environment_is_set_up_when_all_of_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(tools, "REPOSITORY", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    assert not tools.is_set_up()
+    (tmp_path / ".venv" / ".bitward-setup").touch()
+    assert tools.is_set_up()
+
+
 def test_the_git_hash_is_never_made_up(monkeypatch, tmp_path):
     monkeypatch.setattr(tools, "REPOSITORY", tmp_path)
     assert tools.git_hash() == "not known"

@@ -60,6 +60,7 @@ def test_finished_seeds_are_not_trained_again(short_run):
     assert [result.cached for result in again.results] == [True, False, True]
     assert all(task.finished for task in progress.tasks)
     assert again.results[2] == replace(run.results[0], cached=True)
+    assert again.train_s > run.train_s > 0, "what is found counts with what it once took"
     digits = load_dataset("digits")
     assert accuracy(restore(again.results[0]), digits.test_images, digits.test_labels) == run.results[1].accuracy
 

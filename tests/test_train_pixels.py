@@ -91,12 +91,20 @@ def test_the_loss_leaves_unlabelled_pixels_out_and_weighs_rare_classes(few, trai
     assert all(torch.equal(tensor, alone.state[name]) for name, tensor in trained[0].results[0].state.items())
 
 
-def test_where_all_pixels_are_labelled_nothing_is_new(monkeypatch):
+def test_where_all_pixels_are_labelled_nothing_is_new(monkeypatch, tmp_path):
     dataset = scenes(ignore=None)
-    monkeypatch.setattr("bitward.train.training.load_dataset", lambda name, data: dataset)
-    result = train_network("unet_relu", recipe=SHORT, seeds=(0,)).results[0]
+    for module in ("training", "export"):
+        monkeypatch.setattr(f"bitward.train.{module}.load_dataset", lambda name, data: dataset)
+    run = train_network("unet_relu", recipe=SHORT, seeds=(0,))
+    result = run.results[0]
     network = find_network("unet_relu")
     assert result.scores is None and result.fingerprint == fingerprint(network, dataset, SHORT, 0)
+    maps, wanted = predict(restore(result), dataset.test_images).argmax(axis=1), dataset.test_labels
+    each = [((maps == label) & (wanted == label)).sum() / ((maps == label) | (wanted == label)).sum()
+            for label in range(11)]  # fmt: skip
+    text = export_network(run, tmp_path).with_suffix(".md").read_text()
+    assert f"| Mean IoU of this file | {np.mean(each):.2%} over 11 classes, background included |" in text
+    assert "| IoU of each class |" not in text
 
 
 def test_the_key_tells_which_label_counts_nothing():

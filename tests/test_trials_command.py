@@ -65,7 +65,7 @@ def test_every_group_is_counted_as_a_naive_loop_does(table):
     assert max(group.failed for group in groups) > 0
 
 
-def test_trials_of_several_faults_are_one_group_and_screened_ones_are_not_in_shares(tmp_path):
+def test_trials_of_several_faults_are_one_group_and_screened_ones_are_not_in_shares(tmp_path, capsys):
     class Blind(ToyTarget):
         def screened(self, images, trials):
             return np.ones(len(trials), dtype=bool)
@@ -79,6 +79,9 @@ def test_trials_of_several_faults_are_one_group_and_screened_ones_are_not_in_sha
         assert summary(store.read().slice(0, 0)) == []
         one = next(row for row in range(40) if store.read()["path"][row].as_py() == "screened")
         assert summary(store.read().slice(one, 1))[0].outputs_changed is None
+    assert main(["trials", str(tmp_path), "--where", "path = 'screened'"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "several, none" in line]
+    assert len(rows) == 1 and rows[0].count("not measured") == 2
 
 
 def test_the_command_shows_the_table_and_the_hash(mixed, table, capsys):

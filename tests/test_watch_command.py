@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -12,6 +13,7 @@ from threading import Thread
 import pytest
 import report_run
 
+from bitward import locks
 from bitward.campaign import TrialStore
 from bitward.cli import main
 from bitward.errors import ConfigError
@@ -43,13 +45,28 @@ def test_progress_is_counted_from_the_trials(tmp_path: Path, rows: list) -> None
         assert (again.done, again.failed, again.critical) == (31, 1, critical + 1)
 
 
+def test_trials_that_a_screen_left_out_changed_nothing_and_are_in_no_share(tmp_path: Path, rows: list) -> None:
+    nothing = dict.fromkeys(("outputs_changed", "top1_changed", "top1_correct", "outputs_sha256"))
+    left_out = [replace(row, path="screened", screened=True, **nothing) for row in rows[:10]]
+    with _unfinished(tmp_path / "one", left_out, len(rows)) as store:
+        found = progress_of(tmp_path / "one")
+        assert (found.done, found.failed, found.critical, found.changed) == (10, 0, 0, None)
+        store.append(rows[10:])
+        found = progress_of(tmp_path / "one")
+        critical = sum(trial.top1_changed > 0 for trial in rows[10:])
+        assert (found.done, found.critical) == (len(rows), critical) and critical
+        assert found.changed == exact(critical, len(rows) - 10)
+
+
 def test_watching_ends_when_all_campaigns_have(tmp_path: Path, rows: list) -> None:
     with _unfinished(tmp_path / "campaigns" / "one", rows[:10], len(rows)) as store:
         seen = watched(tmp_path, every_s=0.01)
         assert [each.done for each in next(seen)] == [10]
         store.append(rows[10:])
         store.set_result({"restored_golden": True, "ended": "all trials done"})
-        rest = list(seen)
+        middle = next(seen)
+    rest = [middle, *seen]
+    assert list(watched(tmp_path))[-1] == rest[-1]  # at once
     assert rest[-1][0].done == len(rows) and rest[-1][0].ended == "all trials done"
 
 
@@ -75,12 +92,62 @@ def test_the_page_shows_trials_as_they_come_and_stops_when_they_have(
         assert REFRESH not in _get(server.url)
         with _unfinished(more, rows[:20], len(rows)) as store:
             page = _get(server.url)
-            assert REFRESH in page and "20 of " in page.replace("20 trials of", "20 of ")
-            store.append(rows[20:])
+            critical = sum(trial.top1_changed > 0 for trial in rows[:20])
+            said = f"<b>model-plain</b>: 20 of {len(rows):,} trials, {critical} changed a top-1 answer: "
+            assert REFRESH in page and said in page and page.index(said) < page.index("<h1")
+            store.append(rows[20:40])
+        page = _get(server.url)  # the process was killed
+        assert REFRESH not in page and "<b>model-plain</b> (stopped; the same command goes on from here): 40 of" in page
+        held = locks.hold(tmp_path)
+        assert held is not None and "No campaign at this moment" not in (page := _get(server.url)) and REFRESH in page
+        with _unfinished(more, rows[40:], len(rows)) as store:
             store.set_result({"restored_golden": True})
-        assert REFRESH not in _get(server.url)
+        assert "No campaign at this moment" in _get(server.url)
+        held.close()
+        assert REFRESH not in (page := _get(server.url)) and "model-plain</b>" not in page
         with pytest.raises(urllib.error.HTTPError, match="404"):
             _get(server.url + "etc/passwd")
+        server.shutdown()
+
+
+def test_a_run_without_hardware_has_its_own_page_and_a_damaged_one_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 0.0)
+    summary = {
+        "kind": "software-only", "flow": "stored", "network": "vgg11_bn", "width": 0.5, "dataset": "cifar10",
+        "stored_as": "UInt(8)", "float_accuracy": {"0": 0.81}, "accuracy": {"0": 0.8}, "test_images": 1000, "said": [],
+        "memory": {"parameters": 10, "stored_bits": 80, "of_8_bit": 1.0}, "settings": {}, "versions": {}, "git": "",
+        "device": "cpu",
+    }  # fmt: skip
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with LivePage(tmp_path) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert "Accuracy lost under faults" in _get(server.url)
+        (tmp_path / "summary.json").write_text("{")
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            _get(server.url)
+        assert "summary.json must be JSON that bitward wrote" in refused.value.read().decode()
+        server.shutdown()
+
+
+def test_an_open_page_gets_the_last_state_before_the_server_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 0.0)
+    report_run.write_run(tmp_path)
+    with LivePage(tmp_path) as server:
+        server.see_off()  # nobody looks: at once
+        Thread(target=server.serve_forever, daemon=True).start()
+        with locks.hold(tmp_path):  # type: ignore[union-attr]
+            assert REFRESH in _get(server.url)
+        leaving = Thread(target=server.see_off)
+        leaving.start()
+        leaving.join(0.1)
+        assert leaving.is_alive()
+        assert REFRESH not in _get(server.url)
+        leaving.join(10)
+        assert not leaving.is_alive()
         server.shutdown()
 
 

@@ -20,6 +20,7 @@ from . import wire
 
 AGENT_ARGUMENTS = ("-m", "bitward_runtime.agent")
 ANSWER_WITHIN_S = 600.0  # a simulated batch takes minutes at most; a board that hangs must not hang its host
+ENDS_WITHIN_S = 5.0  # what an agent whose pipes are closed may take to end
 QUOTED_LINES = 3  # of the log of an agent that ended: a traceback's last ones say what happened
 
 
@@ -68,12 +69,6 @@ class AgentClient:
         finally:
             self._end()
 
-    def __enter__(self) -> AgentClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
         process = self._process
         if process.stdin is None or process.stdout is None:
@@ -114,7 +109,7 @@ class AgentClient:
             except OSError:
                 pass  # a full pipe to a process that is gone cannot be flushed
         try:
-            self._process.wait(5)
+            self._process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

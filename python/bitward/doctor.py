@@ -44,10 +44,12 @@ class Finding:
     advice: str = ""
 
 
-def _finding(name: str, purpose: str, found: str | None, *, needed: bool, advice: str) -> Finding:
+def _finding(
+    name: str, purpose: str, found: str | None, *, needed: bool, advice: str, lacking: str = "not found"
+) -> Finding:
     if found is not None:
         return Finding(name, "PASS", found, purpose)
-    return Finding(name, "FAIL" if needed else "SKIP", "not found", purpose, advice)
+    return Finding(name, "FAIL" if needed else "SKIP", lacking, purpose, advice)
 
 
 def _first_line(*command: str | Path, env: dict[str, str] | None = None) -> str | None:
@@ -68,12 +70,14 @@ def _python() -> Finding:
 
 
 def _tool(label: str, name: str, *, needed: bool, version_flag: str | None = "--version") -> Finding:
-    """A program of `tools.TOOLS`, with the first line of its own version message."""
+    """A program of `tools.TOOLS`, with the first line of its own version message; one that does not run is none."""
     tool, path = tools.TOOLS[name], tools.find_tool(name)
     found = None
     if path is not None:
-        found = (_first_line(path, version_flag) if version_flag else None) or str(path)
-    return _finding(label, tool.purpose, found, needed=needed, advice=tool.advice)
+        said = _first_line(path, version_flag) if version_flag else ""
+        found = None if said is None else said or str(path)
+    lacking = "not found" if path is None else f"{path} does not run"
+    return _finding(label, tool.purpose, found, needed=needed, advice=tool.advice, lacking=lacking)
 
 
 def _package(label: str, distributions: tuple[str, ...], purpose: str) -> Finding:

@@ -413,8 +413,3 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     """`path` holds `data` (text as UTF-8), all of it and on disk; on any failure it holds what it held before."""
     with atomic_path(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def in_virtual_environment() -> bool:
-    """Whether this Python is a virtual environment's."""
-    return sys.prefix != sys.base_prefix

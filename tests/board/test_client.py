@@ -166,6 +166,14 @@ def test_a_silent_agent_is_ended():
         agent.read(0, 1)
 
 
+def test_an_agent_that_does_not_end_with_its_pipes_is_killed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bitward_runtime.agent_client.ENDS_WITHIN_S", 0.05)
+    process = tools.popen(["sh", "-c", "exec sleep 60 >&-"])
+    with pytest.raises(BoardError, match=r"^the board agent must answer 'read', got its end \(exit status -9\); "):
+        AgentClient(process).read(0, 1)
+    assert process.poll() == -signal.SIGKILL
+
+
 def test_an_agent_without_pipes_is_refused():
     process = Popen(["true"])
     with pytest.raises(

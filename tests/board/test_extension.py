@@ -577,6 +577,32 @@ def test_the_audit_log_has_a_line_for_each_call_that_may_change_the_board(
     assert all(line["peer"].startswith("ipv4:127.0.0.1:") and line["time"].endswith("+00:00") for line in lines)
 
 
+def test_a_stream_of_no_messages_is_refused_and_in_the_log(board: VirtualBoard, tmp_path: Path):
+    audit = Audit(tmp_path / "audit")
+    with Server(board, port=0, audit=audit) as server, grpc.insecure_channel(f"{server.host}:{server.port}") as channel:
+        message = r"a call of /bitward\.Board/program must carry a message, got none; send one"
+        with pytest.raises(grpc.RpcError, match=f'details = "{message}"'):
+            channel.stream_unary("/bitward.Board/program")(iter([]))
+    audit.close()
+    (line,) = (json.loads(line) for line in (tmp_path / "audit").read_text().splitlines())
+    assert line["what"] == {} and re.fullmatch(message, line["outcome"])
+
+
+def test_a_keeper_goes_on_while_a_server_starts_again():
+    """Lost calls do not end it; a lease that has ended does."""
+
+    class Lost:
+        calls = 0
+
+        def renew(self) -> None:
+            self.calls += 1
+            raise LostError("gone") if self.calls < 3 else BoardError("the lease has ended")
+
+    keeper = Keeper(client := Lost(), 0.01)
+    keeper._thread.join(10)
+    assert not keeper._thread.is_alive() and client.calls == 3
+
+
 def test_the_audit_log_rotates_and_says_where_it_cannot_be_written(tmp_path: Path):
     audit = Audit(tmp_path / "audit", max_bytes=200, kept=2)
     for number in range(20):

@@ -284,7 +284,7 @@ def test_a_server_without_the_extension_is_reached_by_the_stock_client(
     faults = random_faults(Manifest.load(small / "manifest.json"), 30, 2)
     with caplog.at_level(logging.INFO), BoardTarget(small, running.host, running.port) as target:
         assert "has no extension of bitward's: through the stock PYNQ client" in caplog.text
-        assert target.name == "KV260 (virtual, bitward)"
+        assert target.name == "KV260 (virtual, bitward)" and target.is_simulated
         (outcome,) = target.outcomes(IMAGES, [faults])
         assert np.array_equal(outcome.outputs, expected(small, faults))
         assert list(target.differing(golden_of(small))) == []
@@ -304,6 +304,24 @@ def test_the_extension_needs_no_process(target: BoardTarget, monkeypatch: Any, s
     monkeypatch.setattr(tools, "popen", lambda *_, **__: pytest.fail("a process was started"))
     with BoardTarget(small, running.host, running.port) as again:  # and the lease was given back
         assert again.name == "KV260 (virtual, bitward)"
+
+
+def test_a_board_of_our_own_is_loaded_anew_where_it_is(small: Path, broken: Broken, monkeypatch: Any):
+    """A target without an address has a server in this process, which goes on when a trial fails."""
+
+    def loaded(_: Path) -> SmallDesign:
+        broken.loads += 1
+        return SmallDesign(small, broken)
+
+    monkeypatch.setattr(board_module, "virtual_board", lambda build: virtual_board(build, loaded))
+    with BoardTarget(small) as target:
+        faults = [[fault] for fault in single_bit_stratified(target.manifest, 1, 1)[:2]]
+        outcomes = target.outcomes(IMAGES, faults)
+        assert np.array_equal(next(outcomes).outputs, expected(small, faults[0]))
+        broken.streams.append(fail)
+        assert np.array_equal(next(outcomes).outputs, expected(small, faults[1]))
+        assert target.retries == 1 and broken.loads == 2
+        assert list(target.differing(golden_of(small))) == []
 
 
 @pytest.mark.parametrize("text", ["BASEVALUE", "PL0_REF_CTRL__DIVISOR0", "PL0_REF_CTRL__SRCSEL"])

@@ -96,6 +96,13 @@ def test_it_says_what_it_is(client: ExtensionClient):
     assert hello is not None and hello.board == "ZynqMP SMK-K26 Rev1/B/A" and not hello.is_simulated
 
 
+def test_a_machine_that_does_not_say_its_model_is_a_kv260(machine: Machine):
+    del machine.files["/proc/device-tree/model"]
+    board = KriaBoard([], make(machine), machine.read_file)
+    assert board.name == "KV260"
+    board.close()
+
+
 def test_before_an_overlay_is_loaded_nothing_is_mapped_and_nothing_allocated(machine: Machine, bit: Path):
     board = KriaBoard([], make(machine), machine.read_file)
     with pytest.raises(
@@ -464,6 +471,23 @@ def test_a_simulated_board_has_no_power_whatever_is_in_this_machine(tmp_path: Pa
                 target.read_file("/sys/class/hwmon/hwmon2/name")
     assert found.source.is_simulated and found.power is None and found.why_no_power == "simulated board"
     assert "power: not measured: simulated board" in list(lines(found))
+
+
+def test_only_the_two_signals_end_the_server(monkeypatch: Any):
+    """One that a handler hears is written where the server waits, too."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        with serve._Ending() as ending:
+            for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
+                signal.raise_signal(number)
+            ending.wait()
+            assert heard == [signal.SIGUSR1] * 2
+            ending._come.setblocking(False)
+            with pytest.raises(BlockingIOError):  # SIGTERM was the last that it read
+                ending._come.recv(1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_signal_at_any_moment_ends_the_server(board: KriaBoard, monkeypatch: Any):

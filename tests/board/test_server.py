@@ -159,6 +159,15 @@ def test_buffers_are_limited_in_number(call: Call, monkeypatch: pytest.MonkeyPat
     assert call("RemoteBuffer.allocate", size=1).buffer_id not in kept
 
 
+def test_windows_are_limited_in_number_and_one_opened_again_is_the_same(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "MAX_HANDLES", 2)
+    bases = [CRL_BASE, CRL_BASE + 4, CRL_BASE + 8]
+    kept = [call("Mmio.get_mmio", base_addr=base, length=4).mmio_id for base in bases[:2]]
+    with refusal("at most 2 MMIO windows may be open, got one more; start the server again"):
+        call("Mmio.get_mmio", base_addr=bases[2], length=4)
+    assert [call("Mmio.get_mmio", base_addr=base, length=4).mmio_id for base in bases[:2]] == kept
+
+
 @pytest.mark.parametrize("name", ["../x.bin", "/tmp/x.bin", "x.bin/../y.bin", ".bin", "x.sh", "x.bin\n", "é.bin", ""])
 def test_names_of_bitstreams_are_sanitised(call: Call, name: str):
     with refusal("a bitstream must be called NAME.bin, of letters, digits and ._-, got "):
@@ -207,6 +216,11 @@ def test_other_files_do_not_exist_and_are_not_shown(call: Call, path: str):
     assert not call("RemoteDevice.existsfile", file_path=path).exists
     with refusal("a file to read must be one of /proc/version, "):
         call("RemoteDevice.readfile", file_path=path)
+
+
+def test_a_sensor_that_is_not_there_does_not_exist(call: Call):
+    """Its files may be shown, but there are none."""
+    assert not call("RemoteDevice.existsfile", file_path="/sys/class/hwmon/hwmon9/name").exists
 
 
 @pytest.mark.parametrize(

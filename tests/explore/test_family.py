@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from bitward.explore.design import Point
 from bitward.explore.evaluate import Bench, Rules
 from bitward.explore.family import Member, members
 from bitward.flow import load_flow
+from bitward.flow.family_search import build_line
 from bitward.flow.kinds import is_software
 from bitward.flow.software_spec import load_software_flow
 from bitward.flow.verify import run_qonnx
@@ -90,6 +92,47 @@ def test_the_answer_is_a_flow_of_hardware(tmp_path, capsys):
     assert f"--protect {protect} --target-fps 100000" in " ".join(out.split())
 
 
+@pytest.mark.parametrize(
+    ("point", "asked"),
+    [(Point(4), ("none", None)), (Point(4, "tmr", 2), ("msb", 2)), (Point(4, "tmr", 4), ("tmr", None))],
+    ids=str,
+)
+def test_the_line_to_build_an_answer_asks_for_its_protection(point, asked, tmp_path, monkeypatch):
+    member = Member(find_network("digits_cnn"), MODELS / "digits_cnn.onnx")
+    line = build_line(load_flow(flow(tmp_path)), member, point, tmp_path)
+    seen = []
+
+    def stop(model, out, options, **_):
+        seen.append((model, out, options.protect, options.voted if options.protect == "msb" else None))
+        raise ConfigError("enough seen")
+
+    monkeypatch.setattr("bitward.hardware.build.build", stop)
+    assert main(line.split()[1:]) == 1
+    assert seen == [(MODELS / "digits_cnn.onnx", tmp_path / "build", *asked)]
+
+
+def test_a_member_without_a_file_is_trained_and_exported(tmp_path, monkeypatch):
+    trained = []
+
+    def train(network, **told):
+        trained.append((network, told))
+        return network
+
+    def export(done, folder, data):
+        return Path(shutil.copy(MODELS / f"{done}.onnx", folder))
+
+    monkeypatch.setattr("bitward.train.train_network", train)
+    monkeypatch.setattr("bitward.train.export_network", export)
+    path = flow(tmp_path, schemes=["plain"], images=4, vulnerability_ceiling=0.9)
+    told = yaml.safe_load(path.read_text())
+    del told["model"]
+    path.write_text(yaml.safe_dump({**told, "train": {"seeds": [7, 8]}}))
+    assert main(["-q", "explore", str(path), "--runs", str(tmp_path / "runs")]) == 0
+    folder = tmp_path / "runs" / "searched"
+    assert trained == [("digits_cnn", {"seeds": (7,), "cache": folder / "train", "data": None})], "one seed, by rule"
+    assert load_flow(folder / "explore" / "recommended.yaml").model == folder / "explore" / "models" / "digits_cnn.onnx"
+
+
 @pytest.mark.slow
 def test_the_answer_is_built_as_it_is_printed(tmp_path, capsys):
     """The command line that the search prints builds RTL whose memories are stored as the answer says."""
@@ -138,8 +181,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_searched_is_refused(tmp_path, capsys, message):
-    path = flow(tmp_path, **REFUSED[message])
-    if "models" in message:
-        path.write_text(path.read_text().replace("model: ", "# model: "))
+    path = flow(tmp_path, **REFUSED[message])  # its model is there: the one that is named is not replaced by it
     assert main(["-q", "explore", str(path), "--runs", str(tmp_path / "runs")]) == 1
     assert re.match(f"bitward: {message}", capsys.readouterr().err)

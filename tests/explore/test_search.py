@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from rich.console import Console
 
 from bitward.errors import ConfigError
 from bitward.explore.design import Design, Point
 from bitward.explore.evaluate import Rate, Vulnerability
 from bitward.explore.search import Evaluation, Limits, best, by_layer, pareto, search, ways
+from bitward.flow.explore_spec import Explore
+from bitward.flow.explorer import Explorer, count_text
 from bitward.statistics import Interval
 
 LIMITS = Limits(accuracy_floor=0.9, vulnerability_ceiling=0.03)
@@ -66,7 +71,7 @@ def test_a_point_below_the_floor_is_not_attacked_and_not_the_answer():
     assert done.answer is None and done.attacked == 0 and done.count == 3
 
 
-def test_a_search_by_halves_says_where_it_may_be_wrong():
+def test_a_search_by_halves_says_where_it_may_be_wrong(tmp_path):
     """Negative control: 5 bits are worse than 3, as noise can make them; halves then miss, and it is said."""
 
     def evaluate(point: Point) -> Evaluation:
@@ -75,6 +80,16 @@ def test_a_search_by_halves_says_where_it_may_be_wrong():
     done = search("exhaustive", range(2, 9), ways(["plain"], [1]), evaluate, LIMITS)
     assert not done.is_monotone and str(done.answer) == "2-bit"
     assert str(search("binary", range(2, 9), ways(["plain"], [1]), evaluate, LIMITS).answer) == "6-bit"
+    section = Explore(
+        bits=(2, 8), schemes=("plain",), ber=1e-4, accuracy_floor=0.9, vulnerability_ceiling=0.03, mode="exhaustive"
+    )
+    explorer = Explorer(tmp_path, Console(quiet=True), section, "cpu", False)
+    _, count = explorer.searched(range(2, 9), explorer.ways, evaluate)
+    assert (count["evaluated"], count["space"], count["same_answer"]) == (7, 7, False)
+    assert re.fullmatch(
+        r"Whole space: 7 of 7 points .* A binary search evaluates 3 and gives another answer\. Feasible widths lie "
+        r"below infeasible ones of one scheme: a binary search may miss the best here\.", count_text(count),
+    )  # fmt: skip
 
 
 def test_a_point_is_feasible_only_with_its_whole_interval():

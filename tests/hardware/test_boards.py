@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitward.errors import ConfigError
+from bitward.hardware import boards
 from bitward.hardware.boards import load_board
 from bitward.hardware.clocks import CLOCK_TOLERANCE, clock_divisors, pl_clock
+from bitward.tools import resource
 
 KV260 = load_board("kv260")
 GIVEN = sorted({1000 / (first * second) for first in range(1, 64) for second in range(1, 64)})
@@ -54,3 +56,26 @@ def test_a_clock_below_the_slowest_is_refused(asked):
 def test_a_divisor_that_two_dividers_do_not_give_is_refused(divisor):
     with pytest.raises(ConfigError, match=r"^a PL clock's divisor must be a product of two numbers of 1 to 63, got "):
         clock_divisors(divisor)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("part:", "parts:", "part: Field required"),
+        ("lut: ", "luts: ", r"resources\.luts\.\[key\]: Input should be 'lut', 'ff', 'bram36', 'uram' or 'dsp'"),
+        (
+            "pl_clock_source_mhz: ",
+            "pl_clock_source_mhz: fast #",
+            "pl_clock_source_mhz: Input should be a valid number, .*",
+        ),
+    ],
+)
+def test_a_board_file_with_a_mistake_is_refused_by_the_place_of_it(old, new, says, tmp_path, monkeypatch):
+    text = resource("board/kv260/board.yaml").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "board" / "mine").mkdir(parents=True)
+    (tmp_path / "board" / "mine" / "board.yaml").write_text(text.replace(old, new))
+    monkeypatch.setattr(boards, "resource", lambda path: tmp_path / path)
+    assert boards.board_names() == ["mine"]
+    with pytest.raises(ConfigError, match=rf"^board/mine/board\.yaml: {says}; compare board/kv260/board\.yaml\.$"):
+        load_board("mine")

@@ -14,7 +14,7 @@ from bitward.errors import ConfigError
 from bitward.hardware import budget
 from bitward.hardware.boards import load_board
 from bitward.hardware.declare import BuildOptions, declare
-from bitward.hardware.estimates import estimate, node_resources, total
+from bitward.hardware.estimates import estimate, in_luts, node_resources, total
 from bitward.hardware.finn_session import finn_session
 from bitward.hardware.generate import fold_graph
 from bitward.hardware.lowering import lower
@@ -55,6 +55,16 @@ def test_memories_are_counted_in_blocks_of_their_shapes():
     assert node_resources(matrix_unit(1, 1, rows=64, style="distributed"))["bram36"] == 0
     voted = matrix_unit(1, 9, rows=512, scheme=json.dumps(Tmr(4, 4).to_dict()))
     assert node_resources(voted)["bram36"] == 1.5  # three copies
+
+
+@pytest.mark.parametrize("rows", [16, 64, 4096])
+def test_a_memory_whose_style_is_open_costs_what_the_cheaper_one_does(rows):
+    block, distributed, either = (
+        node_resources(matrix_unit(1, 9, rows=rows, style=style)) for style in ("block", "distributed", "auto")
+    )
+    is_deep = rows == 4096  # 36 bits of them: 4.5 block RAMs, or thousands of LUTs
+    assert either == (block if is_deep else distributed) and block != distributed
+    assert in_luts(either) == min(in_luts(block), in_luts(distributed))
 
 
 def test_a_voted_bit_is_a_lut():

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from bitward.flow.verify import run_qonnx, verify_build
 from bitward.hardware import build as build_module
 from bitward.hardware.build import build, measure_cycles
 from bitward.hardware.declare import BuildOptions
+from bitward.hardware.simulate import StuckError
 from bitward.manifest import Manifest, Memory, apply_edge
 from bitward.rewrites import harden_model
 from bitward.schemes import Plain, Tmr
@@ -253,3 +256,37 @@ def test_the_simulated_memories_must_be_those_of_the_manifest(small, tmp_path):
     with RtlTarget(folder) as target:
         with pytest.raises(ManifestError, match="^word must be 0 to "):
             target.read(target.manifest.memories[0].name, 10**6)
+
+
+def test_a_design_whose_rtl_gets_stuck_is_told_why(tmp_path, monkeypatch):
+    """The sentence about its queues is the error: what stopped is known from a second model, which has gauges."""
+    stuck, asked, said = StuckError("the simulated accelerator must answer"), [], []
+
+    def no_cycles(work):
+        raise stuck
+
+    def why(*given):
+        asked.append(given[:3])
+        given[3]("compiling the model that measures queues")
+        return "skip must be deeper than 4 beats, got a design that stops."
+
+    monkeypatch.setattr(build_module, "compile_model", lambda *_: None)
+    monkeypatch.setattr(build_module, "measure_cycles", no_cycles)
+    monkeypatch.setattr(build_module, "why_stopped", why)
+    design = SimpleNamespace(model="the graph")
+    with pytest.raises(ModelError, match=r"^skip must be deeper than 4 beats, got a design that stops\.$") as caught:
+        build_module._simulated(design, None, ["top.sv"], tmp_path, said.append)
+    assert caught.value.__cause__ is stuck and asked == [("the graph", tmp_path, ["top.sv"])]
+    steps = ["compiling the Verilator model", "measuring cycles in RTL", "compiling the model that measures queues"]
+    assert said == steps
+
+
+def test_packages_that_are_not_installed_are_said_to_be_so(monkeypatch):
+    def version(package):
+        if package == "verilator":
+            raise PackageNotFoundError(package)
+        return "1.2"
+
+    monkeypatch.setattr(build_module, "version", version)
+    found = build_module.versions()
+    assert found.pop("verilator") == "not installed" and set(found.values()) == {"1.2"}

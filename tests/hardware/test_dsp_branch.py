@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from bitward.errors import ToolError
@@ -67,3 +69,12 @@ def test_the_shapes_of_a_build_are_listed_once(tmp_path):
     (tmp_path / "rtl").mkdir()
     (tmp_path / "rtl" / "bitward_top.sv").write_text(unit.format("A") + unit.format("B"))
     assert shapes_of(tmp_path) == [MvuShape(4, 3, 4, 4, 0, 12, 3)]
+
+
+@pytest.mark.parametrize("said", ["", "0 0\n", "120 of 120\n"])
+def test_twins_that_give_nothing_are_no_result(said, tmp_path, monkeypatch):
+    """Nothing compared is not nothing different."""
+    monkeypatch.setattr(dsp_branch, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    sentence = rf"^the simulated twins must give results, got '{said.strip()}'; log: {tmp_path}/run\.log$"
+    with pytest.raises(ToolError, match=sentence):
+        compare_branches(PACKED, tmp_path)

@@ -12,7 +12,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.util.basic import qonnx_make_model
 
-from bitward.errors import ConfigError
+from bitward.errors import ConfigError, ModelError
 from bitward.hardware.budget import slowest_node
 from bitward.hardware.declare import BuildOptions, declare, hardened_biases, memory_schemes
 from bitward.hardware.fifos import queues
@@ -22,6 +22,7 @@ from bitward.hardware.generate import _folding as applied
 from bitward.hardware.generate import fold_graph
 from bitward.hardware.lowering import Lowered, lower
 from bitward.hardware.specialise import RTL_DOMAIN
+from bitward.schemes import Plain
 from bitward.tools import resource
 
 ONNX_MODELS = resource("onnx_models")
@@ -125,6 +126,22 @@ def test_an_override_that_cannot_be_is_refused(lowered, overrides, sentence):
         folded(lowered, 1000, overrides)
 
 
+@pytest.mark.parametrize("style", ["block", "distributed"])
+def test_thresholds_lie_in_the_memories_that_are_asked_for(lowered, style):
+    held = [name for name, parameter in lowered.parameters.items() if parameter.role == "threshold"]
+    ops = folded(lowered, 10**9, {name: {"ram_style": style} for name in held})
+    found = [op.ram_style() for op in ops if op.onnx_node.op_type == "StoredThresholding_rtl"]
+    assert found == [style] * len(held) and held
+
+
+def test_a_protected_layer_without_weights_in_hardware_is_refused(lowered):
+    sentence = (
+        "^protected layers must be weight layers that the model's output depends on, got aux, head: remove their "
+    )
+    with pytest.raises(ModelError, match=sentence):
+        memory_schemes(lowered, {"head": Plain(4), "conv1": Plain(4), "aux": Plain(4)}, [], "threshold")
+
+
 def test_a_memory_or_a_node_can_be_named_too(lowered):
     ops = folded(lowered, 10**9, {"conv1.threshold": {"PE": 2}, "StreamingFIFO_rtl_0": {"depth": 7}})
     named = {op.onnx_node.input[1]: op for op in ops if op.onnx_node.op_type == "StoredThresholding_rtl"}
@@ -192,6 +209,22 @@ def depthwise(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     with finn_session(folder / "finn"):
         model, _ = declare(network.path, BuildOptions("none"))
         return lower(model)
+
+
+def test_a_window_generator_that_goes_by_its_consumer_keeps_no_other_width(depthwise):
+    """Asked for what the node behind it takes, it has that; asked for anything else, the node is named that says so."""
+    model = graph(depthwise, 10**9)
+    generator = next(node for node in model.graph.node if node.op_type == "ConvolutionInputGenerator_rtl"
+                     and getCustomOp(node).get_nodeattr("depthwise"))  # fmt: skip
+    most = getCustomOp(generator).get_nodeattr("IFMChannels")
+    sentence = (
+        rf"^folding of {generator.name}: SIMD must go with the node behind it, which asks for 1, got {most}: fold that "
+        r"one, or leave this out\.$"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        graph(depthwise, 10**9, {generator.name: {"SIMD": most}})
+    kept = graph(depthwise, 10**9, {generator.name: {"SIMD": 1}})
+    assert applied(kept)[generator.name]["SIMD"] == 1
 
 
 @pytest.mark.parametrize("cycles", [200, 300, 500, 1000])

@@ -150,6 +150,34 @@ def test_the_protection_of_weights_is_changed_in_the_top_and_nowhere_else():
     assert ".Voted(0)" in plain and "counted" not in plain
 
 
+UNIT = """
+module bitward_mvau #(parameter int WeightBits = 4, parameter int Voted = 0, parameter InitFile = "") (
+  input logic clk, input logic [7:0] a, output logic [7:0] y, output logic corrected_o, detected_o
+);
+  always_ff @(posedge clk) y <= InitFile == "" ? a ^ 8'(Voted) : a;
+  assign {corrected_o, detected_o} = '0;
+endmodule
+module bitward_top (input logic clk, input logic [7:0] a, output logic [7:0] y, output logic corrected, detected);
+  bitward_mvau #(.WeightBits(4), .Voted(VOTED), .InitFile("FILE")) i_A (
+    .clk, .a, .y, .corrected_o(corrected), .detected_o(detected)
+  );
+endmodule
+"""
+
+
+@pytest.mark.parametrize(("override", "voted"), [({}, None), ({"Voted": 0}, 0), ({"Voted": "WeightBits"}, 4)])
+def test_a_build_is_elaborated_with_what_is_changed_in_its_top(override, voted, tmp_path):
+    """As if its top had been written so: `voted` bits, memories that start empty."""
+    given = UNIT.replace("VOTED", "0").replace("FILE", "a.dat")
+    written = given if voted is None else UNIT.replace("VOTED", str(voted)).replace("FILE", "")
+    builds = [write_build(tmp_path / "changed", given), write_build(tmp_path / "written", written)]
+    for work in ("a", "b"):
+        (tmp_path / work).mkdir()
+    changed = counting._elaborated(builds[0], override, tmp_path / "a")
+    assert changed == counting._elaborated(builds[1], {}, tmp_path / "b")
+    assert [unit.name for unit in changed] == ["A"] and "a.dat" in (builds[0] / "rtl" / "bitward_top.sv").read_text()
+
+
 def test_built_in_ecc_is_counted_in_blocks_of_512_rows_of_64_bits(digits_run):
     manifest = Manifest.load(digits_run.build("hardened") / "manifest.json")
     shapes = [(m.format.bits * m.hardware.lanes, m.hardware.depth) for m in manifest.memories if m.role == "weight"]

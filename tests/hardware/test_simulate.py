@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy._core import _multiarray_umath as multiarray
 
 from bitward.errors import BoardError, ToolError
 from bitward.hardware.build import REGISTERS
-from bitward.hardware.simulate import Simulation, Streamed, _runtime, compile_model
+from bitward.hardware.simulate import Simulation, Streamed, _load, _runtime, compile_model
 from bitward.hardware.stitch import Link, Node, Stream, map_size, top, windows
 from bitward.manifest import Io, Manifest, StreamTensor
 from bitward.tools import find_verilator
@@ -32,6 +33,7 @@ module slow_loop (
   assign out0_V_TVALID = in0_V_TVALID && age > {WAIT};
   assign in0_V_TREADY  = out0_V_TVALID && out0_V_TREADY;
   assign out0_V_TDATA  = in0_V_TDATA;
+  always @(posedge ap_clk) if (ap_rst_n && out0_V_TVALID) assert (out0_V_TDATA != 8'hEE);
 endmodule
 """
 
@@ -172,6 +174,23 @@ def test_after_a_timeout_nothing_is_taken_until_the_next_call(slow_loop, monkeyp
         start, sent = simulation.cycles, simulation.manifest.registers["images_sent"]
         while simulation.cycles < start + 3 * WAIT:
             assert simulation.axil_read(sent) == 0
+
+
+def test_an_assertion_of_the_rtl_that_fails_is_told_with_its_place(slow_loop):
+    sentence = (
+        r"^the RTL's assertions must hold during a stream of 2 beats, got .*slow_loop\.sv:\d+: assertion failed\.$"
+    )
+    with Simulation(slow_loop) as simulation, pytest.raises(BoardError, match=sentence):
+        simulation.infer(np.array([[1], [0xEE]]))
+    with Simulation(slow_loop) as simulation:  # a new one knows nothing of it
+        assert simulation.infer(np.array([[1], [0xEF]])).outputs.ravel().tolist() == [1, 0xEF]
+
+
+def test_a_library_that_lacks_a_function_is_of_an_older_build():
+    library = Path(multiarray.__file__)
+    sentence = rf"^{library} must have bitward_open, got an older model: run bitward build again\.$"
+    with pytest.raises(ToolError, match=sentence):
+        _load(library, "0" * 64)
 
 
 def test_a_library_of_another_design_is_refused_also_where_the_right_one_was_loaded(mlp_run, slow_loop, tmp_path):

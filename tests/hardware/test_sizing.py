@@ -20,7 +20,7 @@ from bitward.hardware.build import REGISTERS, build
 from bitward.hardware.declare import BuildOptions
 from bitward.hardware.fifos import Queue, queues
 from bitward.hardware.gauge import Gauge, GaugedSimulation, Measured
-from bitward.hardware.simulate import compile_model
+from bitward.hardware.simulate import Streamed, compile_model
 from bitward.hardware.sizing import busy_shares, cost, deadlock, rounded, size_fifos
 from bitward.hardware.stitch import Link, Node, Stream, map_size, top, windows
 from bitward.manifest import Io, Manifest, StreamTensor
@@ -132,6 +132,80 @@ def test_a_deadlock_is_told_with_the_skip_edge(simulation):
     )
     with pytest.raises(ModelError, match=sentence):
         size_fifos(simulation, QUEUES, SAFE, {"skip": 20}, limit_s=30)
+
+
+def test_a_skip_edge_with_nodes_on_it_begins_where_the_branches_part():
+    """Also where there is no fork: at the source."""
+    queues = [
+        *(replace(queue, producer="pre") if queue.producer == "fork" else queue for queue in QUEUES),
+        Queue("first", 8, BEATS, 2, "fork", "pre"),
+    ]
+    queues = [replace(queue, consumer="wait") if queue.name == "skip" else queue for queue in queues]
+    queues.append(Queue("waited", 8, BEATS, 2, "wait", "join"))
+    gauges = {queue.name: Gauge(3, 0, 3, 1, 1) for queue in queues} | {"waited": Gauge(9, 9, 9, 1, 1)}
+    said = deadlock(gauges, queues, {"waited": 9})
+    assert said.startswith("waited (from wait to join) must be deeper than 9 beats, ") and "begins at pre: " in said
+    alone = [queue for queue in queues if queue.name != "branch"]
+    assert "begins at the source: " in deadlock(gauges, alone, {"waited": 9})
+
+
+class KnownDesign:
+    """A design that takes PACE cycles an image where every queue has at least the depth that `needs` says, else more.
+
+    Its clock, in seconds, counts the streams that were measured.
+    """
+
+    PACE, PEAK = 200, 5000  # the most that lies in any queue where nothing is bounded
+
+    def __init__(self, needs: dict[str, int]) -> None:
+        tensor = StreamTensor((BEATS,), "UINT8", 8, 1, BEATS)
+        self.manifest = SimpleNamespace(io=Io(tensor, tensor))
+        self.needs, self.runs, self.quiet_cycles = needs, 0, None
+
+    def cycles(self, depths: dict[str, int]) -> float:
+        """An image; half a percent more for each queue that is a tenth too shallow, which is little enough for one."""
+        short = [max(0, 1 - depths.get(name, self.PEAK) / need) for name, need in self.needs.items()]
+        return self.PACE * (1 + sum(0.005 if 0 < share < 0.1 else share for share in short))
+
+    def measure(self, images: np.ndarray, depths: dict[str, int], pace: float = 0.0) -> Measured:
+        self.runs += 1
+        ends = np.rint(self.cycles(depths) * 1000 * np.arange(1, len(images) + 1)).repeat(BEATS)
+        gauges = {name: Gauge(self.PEAK if pace else 0, 0, 1, 0, 0) for name in self.needs}
+        return Measured(Streamed(images, ends, ends), gauges, int(ends[-1]))
+
+
+LADDER = [2, 33, *(2**power + 1 for power in range(6, 13))]
+
+
+@pytest.mark.parametrize("needs", [
+    {"a": 2, "b": 3, "c": 33}, {"a": 34, "b": 700, "c": 129}, {"a": 4096, "b": 4098, "c": 5000},
+    {"a": 140, "b": 140, "c": 2}, {"a": 4950, "b": 4200, "c": 2300}])  # fmt: skip
+def test_every_dear_queue_is_as_shallow_as_the_rate_allows(needs):
+    """Against all depths that are tried, one by one; what costs little stays as it is."""
+    bits = {"a": 64, "b": 40, "c": 72, "little": 1}
+    design = KnownDesign({**needs, "little": 2})
+    queues = [Queue(name, bits[name], BEATS, 2, "", "") for name in bits]
+    said: list[str] = []
+    found = size_fifos(design, queues, {}, limit_s=1e9, progress=said.append)
+    best = {name: rounded(KnownDesign.PEAK + 1, width) for name, width in bits.items()}
+    for name in sorted(needs, key=lambda name: -cost(best[name], bits[name])):  # the dearest first
+        cheaper = [depth for depth in LADDER if cost(depth, bits[name]) < cost(best[name], bits[name])]
+        kept = [depth for depth in cheaper if design.cycles({**best, name: depth}) <= design.PACE * 1.01]
+        best[name] = min(kept, default=best[name])
+    assert found.depths == best and found.is_finished
+    assert found.cycles == pytest.approx(1000 * design.cycles(best))
+    assert [line for line in said if line.startswith("queues: 3 of 3, ")] and found.runs <= 4 + 3 * 4
+
+
+def test_where_time_runs_out_the_rate_is_kept_and_it_is_said(monkeypatch):
+    design = KnownDesign({"a": 40, "b": 40, "c": 40})
+    monkeypatch.setattr(sizing, "time", SimpleNamespace(monotonic=lambda: design.runs))
+    queues = [Queue(name, 64, BEATS, 2, "", "") for name in design.needs]
+    said: list[str] = []
+    found = size_fifos(design, queues, {}, limit_s=8, progress=said.append)
+    assert said[-1] == "queues: the time limit of 8 s came after 8 runs; some may be too deep"
+    assert not found.is_finished and design.cycles(found.depths) <= design.PACE * 1.01
+    assert max(found.depths.values()) == rounded(KnownDesign.PEAK + 1, 64) and min(found.depths.values()) == 65
 
 
 def test_a_stop_without_a_join_names_the_full_queues():

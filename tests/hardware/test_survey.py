@@ -88,12 +88,16 @@ def test_a_rate_that_does_not_fit_is_a_problem_that_names_the_one_that_does() ->
     assert re.match(r"^the design must fit the board, got .* bram36 .*--target-fps ", found.all_problems[0])
 
 
-def test_where_two_tensors_meet_a_refusal_before_is_not_blamed_twice(tmp_path: Path) -> None:
-    """A residual addition behind a refused layer: the layer is named, the addition of its stand-in is not."""
+@pytest.mark.parametrize("scale", [0.3, 0.0371])
+def test_where_two_tensors_meet_a_refusal_before_is_not_blamed_twice(scale: float, tmp_path: Path) -> None:
+    """A residual addition behind a refused layer: the layer is named, the addition of its stand-in is not.
+
+    Also where the scale of the other summand has no common factor with the stand-in's, which is 1.
+    """
     graph = public_graphs.Graph("skip", (1, 8), seed=3)
     graph.weights("w1", (8, 8), 4, 0.1)
     graph.node("MatMul", ["image", "w1"], "y1")
-    graph.quant("y1", "x1", 0.3, 4, True)
+    graph.quant("y1", "x1", scale, 4, True)
     graph.node("MatMul", ["x1", graph.constant("w2", np.ones((8, 8)))], "y2")
     graph.node("Add", ["y2", "x1"], "sum")
     graph.quant("sum", "x2", 0.3, 4, True)
@@ -102,6 +106,45 @@ def test_where_two_tensors_meet_a_refusal_before_is_not_blamed_twice(tmp_path: P
     problems = survey(graph.save(tmp_path / "skip.onnx", "logits", (1, 3), "UINT4"), SLOW).all_problems
     assert len(problems) == 1
     assert re.match(r"^layer 'MatMul_y2' must have weights behind a Quant node", problems[0])
+
+
+def _float_layer(graph: public_graphs.Graph) -> str:
+    return graph.node("Conv", ["unknown", graph.constant("w2", np.ones((4, 4, 1, 1)))], "c2", kernel_shape=[1, 1])
+
+
+def _pool_join_and_slice(graph: public_graphs.Graph) -> str:
+    graph.node("Relu", [graph.node("MaxPool", ["unknown"], "p", kernel_shape=[2, 2])], "r")
+    graph.node("Concat", [graph.quant("r", "q", 0.5, 4, False), "unknown"], "j", axis=1)
+    graph.node("Mul", ["j", graph.constant("m", np.ones((1, 8, 1, 1)))], "mm")
+    graph.constants |= {key: np.array([value], np.int64) for key, value in (("start", 0), ("stop", 2), ("axis", 1))}
+    return graph.node("Slice", [graph.quant("mm", "q2", 0.5, 4, False), "start", "stop", "axis"], "s")
+
+
+def _resize_and_flatten(graph: public_graphs.Graph) -> str:
+    names = [graph.constant("roi", []), graph.constant("factors", [1, 1, 2, 2])]
+    return graph.node("Flatten", [graph.node("Resize", ["unknown", *names], "up")], "f")
+
+
+def _split_and_add(graph: public_graphs.Graph) -> str:
+    graph.nodes.append(onnx.helper.make_node("Split", ["unknown"], ["a", "b"], name="cut", axis=1))
+    return graph.node("Add", ["a", "b"], "s")
+
+
+@pytest.mark.parametrize(
+    ("behind", "problems"),
+    [(_float_layer, ["Conv_c2"]), (_pool_join_and_slice, []), (_resize_and_flatten, []), (_split_and_add, [])],
+)
+def test_nothing_is_blamed_behind_a_shape_that_depends_on_data(behind, problems: list[str], tmp_path: Path) -> None:
+    """Only what is wrong whatever the shape is: weights that are floats."""
+    graph = public_graphs.Graph("unknown", (1, 4, 6, 6), seed=3)
+    graph.node("Conv", ["image", graph.weights("w", (4, 4, 1, 1), 4, 0.1)], "c", kernel_shape=[1, 1])
+    graph.constants["all"] = np.array([-1], np.int64)
+    graph.node("Reshape", [graph.node("NonZero", ["c"], "places"), "all"], "shape")
+    graph.node("Reshape", ["c", "shape"], "unknown")
+    found = survey(graph.save(tmp_path / "unknown.onnx", behind(graph), (1, 4, 6, 6), "UINT4"), SLOW)
+    named = ["node NonZero_places (NonZero) has no RTL", "node Reshape_shape (Reshape) must flatten"]
+    assert [problem.split(":")[0].split(" an image")[0] for problem in found.problems] == named
+    assert [layer.name for layer in found.layers if layer.problems] == problems
 
 
 def test_graphs_of_the_old_brevitas_domain_are_taken(tmp_path: Path) -> None:

@@ -181,6 +181,34 @@ def float_twins():
     return model
 
 
+def in_other_steps(*layers: str):
+    """Layers that add what one quantizer gives, in steps that are not those of their sums."""
+    nodes = [quant("weight", "w", "bits"), quant("b", "q", "wide")]
+    nodes[1].input[1] = "step"
+    tensors = ["x", *(f"t{at}" for at in range(1, len(layers))), "y"]
+    nodes += [helper.make_node("Gemm", [source, "w", "q"], [to], name=name)
+              for name, source, to in zip(layers, tensors[:-1], tensors[1:], strict=True)]  # fmt: skip
+    constants = {"weight": np.eye(3) * SCALE, "scale": SCALE, "zero": 0, "bits": 4, "b": np.ones(3), "step": 0.07,
+                 "wide": 8}  # fmt: skip
+    return integer_input(finish(nodes, (1, 3), constants))
+
+
+def test_a_bias_in_other_steps_is_rounded_to_those_of_the_sums():
+    plain = in_other_steps("fc")
+    images = random_images(plain)
+    before = run(plain, images)
+    assert integer_biases(plain) == {}
+    model = plain.transform(QuantizeBiases())
+    assert integer_biases(model)["fc"].integers.tolist() == [3, 3, 3]  # 0.98 / 0.3
+    assert len(model.get_nodes_by_op_type("Quant")) == 2 and model.get_initializer("step") is None
+    assert np.abs(run(model, images) - before).max() == pytest.approx(abs(14 * 0.07 - 0.9), abs=1e-6)
+
+
+def test_the_step_of_float_weights_is_not_known():
+    model = integer_input(finish([helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")], (1, 3), {"w": np.eye(3)}))
+    assert sum_scales(model, find_layers(model)["fc"]) is None
+
+
 def zero_gamma():
     return integer_input(mac_graph(CONV, gammas=(0.0, *POSITIVE[1:])))
 
@@ -191,6 +219,7 @@ def zero_gamma():
         (bare, "it has no bias, and no batch norm behind it"),
         (cubic, "it is a matrix product of more than two dimensions"),
         (float_twins, "its bias is another layer's too"),
+        (lambda: in_other_steps("fc", "twin"), "its bias is another layer's too"),
         (zero_gamma, "the batch norm behind it has scales that are not above 0"),
         (lambda: mac_graph(CONV, gammas=POSITIVE), "the scale of its weights or of its inputs is not known"),
         (lambda: biased().transform(InsertBiasTmr()), "its bias is computed, or stored in copies"),
@@ -199,7 +228,7 @@ def zero_gamma():
             "its biases would need 3. bits, more than 24",
         ),
     ],
-    ids=["nothing", "cubic", "twins", "gamma", "scale", "hardened", "wide"],
+    ids=["nothing", "cubic", "twins", "quantized twins", "gamma", "scale", "hardened", "wide"],
 )
 def test_layers_left_without_an_integer_bias_are_listed_with_the_reason(make, why):
     model = make()

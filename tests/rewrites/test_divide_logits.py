@@ -110,16 +110,29 @@ class Constant(nn.Module):
         return self.fc(x) + 1.0
 
 
+class NormTwice(nn.Module):
+    """One batch norm behind a layer and behind the images, in either order."""
+
+    def __init__(self, layer_first):
+        super().__init__()
+        self.fc, self.norm, self.layer_first = nn.Linear(4, 4), nn.BatchNorm1d(4), layer_first
+
+    def forward(self, x):
+        return self.norm(torch.relu(self.norm(self.fc(x)))) if self.layer_first else self.norm(self.fc(self.norm(x)))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: NormTwice(True), r"^norm must be used once to take a scale away, got two uses: divide weights$"),
+        (lambda: NormTwice(False), r"^norm must be used once to take a scale away, got two uses: divide weights$"),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)), r"^1 must let .* got Sigmoid: divide"),
         (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU6()), r"^1 must let .* got ReLU6"),
         (Twice, r"^fc must be used once to have its weights scaled, got two uses"),
         (Uneven, r"^add must have inputs of one scale to have logits divided, got \[1\.0, "),
         (Constant, r"^add must let a positive factor through"),
     ],
-    ids=["sigmoid", "relu6", "twice", "uneven", "constant"],
+    ids=["norm before", "norm behind", "sigmoid", "relu6", "twice", "uneven", "constant"],
 )
 def test_networks_that_let_no_factor_through_are_refused(make, match):
     with pytest.raises(ModelError, match=match):

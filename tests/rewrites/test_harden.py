@@ -12,6 +12,7 @@ from onnx import helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.util.cleanup import cleanup_model
 
+from bitward.cli import main
 from bitward.datasets import load_dataset
 from bitward.errors import ModelError, OutputError
 from bitward.qonnx_ops.execute import execute_images
@@ -112,13 +113,17 @@ def test_transposed_weights_of_a_raw_export_are_understood(tmp_path):
     assert np.array_equal(execute_images(load_model(tmp_path / "hard.onnx"), images), execute_images(expected, images))
 
 
-def test_saturation_is_reported_when_allowed_and_refused_otherwise(tmp_path):
+def test_saturation_is_reported_when_allowed_and_refused_otherwise(tmp_path, capsys):
     save_model(mac_graph(integers=np.full((5, 6), -8)), tmp_path / "plain.onnx")
     with pytest.raises(ModelError, match=r"^layer 'fc' must have no weight of -8 where .* is negative, got 15: 8 does"):
         harden_model(tmp_path / "plain.onnx", tmp_path / "hard.onnx")
     assert not (tmp_path / "hard.onnx").exists()
     done = harden_model(tmp_path / "plain.onnx", tmp_path / "hard.onnx", saturate=True)
     assert done.saturated_weights == {"fc": 15} and done.folded_signs == {"norm": 3}
+    assert main(["harden", str(tmp_path / "plain.onnx"), str(tmp_path / "hard.onnx"), "--saturate"]) == 0
+    said = capsys.readouterr().out
+    assert "  norm: 3 negative scales folded into weights\n" in said
+    assert "  fc: 15 weights changed by one step to have a negative\n" in said
 
 
 def test_a_folder_that_cannot_be_made_is_said(repository, tmp_path):

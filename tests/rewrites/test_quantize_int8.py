@@ -236,6 +236,23 @@ def test_biases_are_stored_in_32_bits_in_place_or_in_as_many_as_they_need():
             assert np.all((-half <= values) & (values < half)) and np.any((values < -half // 2) | (values >= half // 2))
 
 
+def test_a_layer_without_a_bias_has_none_and_adds_nothing():
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(BANDS, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    made = quantize_int8(network, images())
+    with torch.no_grad():
+        found, expected = made.network(torch.from_numpy(images())), network(torch.from_numpy(images()))
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+    assert made.bias_bits["0"] == 1 and made.bias_bits["2"] > 1
+    weights = made.network.get_submodule("0").weight.detach().double()
+    low, high = float(images().min()), float(images().max())
+    largest = round((max(0, high) - min(0, low)) / grid(low, high)[0])  # no integer of the grid is larger
+    assert 0 < made.largest_sums["0"] <= weights.abs().flatten(1).sum(dim=1).max() * largest
+    engine = TorchEngine(made.network, choose := made.stored("minimal"))
+    assert [memory.name for memory in engine.manifest.memories] == ["0.weight", "2.weight", "2.bias"]
+    assert choose("1.weight", "weight", weights) is None, "of another network"
+
+
 def test_an_upset_of_a_bias_in_place_is_corrected_and_of_a_plain_one_is_not():
     made = quantize_int8(unet(), images())
     golden = made.network(torch.from_numpy(images())).numpy()
@@ -375,6 +392,19 @@ class Twice(nn.Module):
     def forward(self, values):
         values = self.conv(values)
         return values, values
+
+
+def test_a_layer_is_not_what_it_is_called():
+    class Misnamed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.flatten = nn.Conv2d(BANDS, 2, 1), nn.AvgPool2d(2)
+
+        def forward(self, x):
+            return self.flatten(self.conv(x))
+
+    with pytest.raises(ModelError, match=r"^step flatten must be a layer, .*, got AvgPool2d: "):
+        quantize_int8(Misnamed().eval(), images())
 
 
 def test_several_outputs_are_refused():

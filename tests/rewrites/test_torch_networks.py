@@ -30,6 +30,7 @@ from bitward.rewrites.torch_networks import (
     prune_risky,
     recondition_batch_norm,
 )
+from bitward.rewrites.torch_networks._graph import Graph
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -334,6 +335,85 @@ def test_functions_depthwise_layers_and_what_is_concatenated_twice():
     assert not np.allclose(scales["first"], 1)
 
 
+class Nested(nn.Module):
+    """Concatenations within one another, of which the inner holds a norm's channels and a value twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.norm, self.two = nn.Conv2d(5, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(5, 4, 1)
+        self.three, self.last = nn.Conv2d(5, 2, 1), nn.Conv2d(13, 4, 1)
+
+    def forward(self, x):
+        first, second = torch.relu(self.norm(self.one(x))), torch.relu(self.two(x))
+        inner = torch.cat([first, second, second], 1)
+        return self.last(torch.cat([inner, torch.relu(self.three(x))], 1))
+
+
+class Renamed(nn.Module):
+    """An activation under the name of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.last = nn.Conv2d(5, 4, 1), nn.SiLU(), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.relu(self.conv(x)))
+
+
+class FlatBeside(nn.Module):
+    """Pixels of a convolution in front of a dense layer's values."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.dense, self.last = nn.Conv2d(5, 3, 1), nn.Linear(5, 4), nn.Linear(3 * 256 + 4, 2)
+        self.flatten = flatten
+
+    def forward(self, x):
+        beside = torch.relu(self.dense(F.adaptive_avg_pool2d(x, 1).flatten(1)))
+        return self.last(torch.cat([self.flatten(self.conv(x)), beside], 1))
+
+
+def test_norms_and_concatenations_in_front_of_a_value_are_counted():
+    """The norm is one of a value that is not rescaled: it stays."""
+    torch.manual_seed(9)
+    network = calibrated(Nested()).eval()
+    folded = fold_batch_norm(network)[0]
+    equal, scales = equalize_layers(folded)
+    assert is_same(folded, equal) and set(scales) == {"one", "two", "three"}
+    behind = Nested().eval()
+    found = Graph(behind)
+    (node,) = (node for node, name, _ in found.calls((nn.Conv2d,)) if name == "three")
+    assert [(reader.name, reader.offset) for reader in found.reach(node).readers] == [("last", 3 + 2 * 4)]
+
+
+def test_an_activation_is_what_it_is_and_not_what_it_is_called():
+    sentence = r"^activation relu behind layer conv must be positively homogeneous \(ReLU, leaky or not\), got SiLU: "
+    with pytest.raises(ModelError, match=sentence):
+        equalize_layers(Renamed())
+
+
+@pytest.mark.parametrize("flatten", [nn.Flatten(), lambda x: x.flatten(1), lambda x: x[:, :]])
+def test_channels_behind_a_value_of_another_shape_are_not_guessed(flatten):
+    with pytest.raises(ModelError, match=r"^value \w+ must have a known number of channels to be concatenated, got"):
+        equalize_layers(FlatBeside(flatten).requires_grad_(False))
+
+
+def test_a_layer_whose_channels_are_flattened_by_a_module_stays_as_it_is():
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.Conv2d(5, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Flatten(),
+                            nn.Linear(1024, 3)).requires_grad_(False)  # fmt: skip
+    equal, scales = equalize_layers(network)
+    assert set(scales) == {"0"} and is_same(network, equal)
+
+
+def test_a_norm_that_cannot_be_folded_is_left_where_asked():
+    torch.manual_seed(2)
+    network = calibrated(nn.Sequential(nn.BatchNorm2d(5), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4))).eval()
+    folded, done = fold_batch_norm(network, leave=True)
+    assert done == {"2": "1"} and [type(each) for each in folded] == [nn.BatchNorm2d, nn.Conv2d, nn.Identity]
+    assert is_same(network, folded)
+
+
 def test_channels_without_weights_keep_their_scale():
     network = nn.Sequential(nn.Conv2d(5, 3, 1), nn.ReLU(), nn.Conv2d(3, 2, 1)).requires_grad_(False)
     network[0].weight[1] = 0
@@ -512,6 +592,16 @@ def test_a_variance_of_nearly_nothing_is_not_made_negative():
         network[1].running_var.fill_(1e-6)
     made = recondition_batch_norm(network)[0]
     assert made[1].weight.tolist() == [3.0, 3.0] and bool((made[1].running_var > 0).all()) and is_same(network, made)
+
+
+def test_norms_out_of_risk_stay_bit_by_bit():
+    network = nn.Sequential(nn.Conv2d(5, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.BatchNorm2d(2, affine=False)).eval()
+    with torch.no_grad():
+        network[1].weight.fill_(0.75)
+    for into in ("statistics", "next"):
+        made, moved = recondition_batch_norm(network, into)
+        before, after = network.state_dict(), made.state_dict()
+        assert moved == {} and all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_norms_that_cannot_be_reconditioned():

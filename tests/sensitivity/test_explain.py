@@ -105,6 +105,27 @@ def test_whole_numbers_are_read_through_their_protection(tmp_path):
     assert made.integers("enc1.conv1.bias") == np.rint(bias * 128).astype(int).tolist()
 
 
+def least_bits(integers) -> int | None:
+    """The least width of two's complement that holds them; None where there are none."""
+    widths = (bits for bits in range(1, 33) if all(-(2 ** (bits - 1)) <= each < 2 ** (bits - 1) for each in integers))
+    return next(widths) if integers else None
+
+
+@pytest.mark.parametrize("bits", [32, 8])
+def test_whole_biases_say_what_bits_they_need(tmp_path, bits):
+    """Of 8 bits none is one of those that equation 2 is about."""
+    made = tiny_unet.study(tmp_path, choose=lambda name, role, tensor: whole(name, role, tensor) if bits == 32 else (
+        Storage(Int(8), Plain(8), np.array(2.0**-5)) if role in ("weight", "bias") else None
+    ))  # fmt: skip
+    rates, table = flip_rates(made, Sampling(margin=0.4))
+    for row in explained(made, rates):
+        integers = made.integers(row.set.name) if row.set.kind.endswith("bias") else []
+        assert row.positive_bits == least_bits([each for each in integers if each > 0])
+        assert row.negative_bits == least_bits([each for each in integers if each < 0])
+    found = summary_of(made, rates, table)["output_biases"]
+    assert found is None if bits == 8 else set(found["bits"]) <= set(range(17, 31))
+
+
 def test_shares_of_signs_and_values_at_risk_are_counted(study):
     rates, _ = flip_rates(study, Sampling(margin=0.4))
     rows = {row.set.name: row for row in explained(study, rates)}

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from bitward.flow.kinds import is_sensitivity, is_software
 from bitward.flow.sensitivity import open_sensitivity
 from bitward.flow.sensitivity_spec import load_sensitivity_flow
 from bitward.report.sensitivity_figures import grid
+from bitward.train.recipe import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "a made-up device, table 1"
@@ -117,6 +119,17 @@ def test_what_is_there_is_not_made_again_and_a_changed_report_is(run, folder):
     assert summary(run) == found
 
 
+def test_force_throws_away_campaigns_and_no_other_stage_does(folder):
+    flow = written(folder, "forced", device="cpu")
+    store = folder / "runs" / "forced" / "campaigns" / "seed0" / "single"
+    store.mkdir(parents=True)
+    arguments = ["-q", "run", str(flow), "--runs", str(folder / "runs"), "--to", "train"]
+    for force, is_kept in (("report", True), ("analyse", False)):
+        assert main([*arguments, "--force", force]) == 0
+        assert store.exists() == is_kept
+    assert open_sensitivity(load_sensitivity_flow(flow), folder / "runs", Console(quiet=True), None).device == "cpu"
+
+
 def test_stages_that_are_not_there_are_refused(folder, capsys):
     flow = str(folder / "folded.yaml")
     assert main(["-q", "run", flow, "--runs", str(folder / "runs"), "--to", "analyze"]) == 1
@@ -143,9 +156,36 @@ def test_a_run_without_a_figure_of_the_device_says_that_there_is_none(folder):
     assert NO_SOURCE.partition(":")[0] in render_sensitivity(folder / "again", found)
 
 
+def test_tables_and_figures_are_left_for_papers(run, tmp_path):
+    csvs, figures = tmp_path / "csv", tmp_path / "figures"
+    asked = ["--out", str(tmp_path / "page.html"), "--csv", str(csvs), "--figures", str(figures)]
+    assert main(["report", str(run), *asked]) == 0
+    (seed,) = summary(run)["seeds"]
+    sets = list(csv.DictReader((csvs / "error-rate-by-parameter-set-seed-0.csv").open(encoding="utf-8")))
+    assert [row["Set"] for row in sets] == [f"p{row['number']} {row['name']}" for row in seed["sets"]]
+    cells = list(csv.DictReader((csvs / "cells.csv").open(encoding="utf-8")))
+    assert [float(row["error"]) for row in cells] == [cell["error"] for cell in seed["cells"]]
+    several = list(csv.DictReader((csvs / "several-random-flips-at-once-seed-0.csv").open(encoding="utf-8")))
+    assert [row["Flips"] for row in several] == ["1", "100"]
+    drawn = {path.name for path in (run / "figures").glob("*-seed0.*")}
+    assert {path.name for path in figures.glob("*-seed0.*")} == drawn and len(drawn) == 12
+
+
+def test_a_network_without_output_biases_in_memories_has_no_prediction(run, tmp_path):
+    from bitward.report.sensitivity import render_sensitivity
+
+    found = summary(run)
+    found["seeds"][0]["output_biases"] = None
+    page = render_sensitivity(tmp_path, found)
+    assert "Not measured: the network has no output layer with a bias a class in a memory." in page
+    assert "Equation 2 says" not in page and not (tmp_path / "figures" / "equation2-seed0.png").exists()
+
+
 def test_unknown_keys_are_refused(folder):
     with pytest.raises(ConfigError, match=r"mistyped\.yaml: .*got 'fold_batch_norms'; did you mean 'fold_batch_norm'"):
         load_sensitivity_flow(written(folder, "mistyped", fold_batch_norms=True))
+    with pytest.raises(ConfigError, match=r"analyse\.several must have only the keys flips, repetitions, seeds, got "):
+        load_sensitivity_flow(written(folder, "nested", analyse={"several": {"flipz": [1]}}))
 
 
 def test_a_network_that_labels_images_is_refused(folder, tmp_path):
@@ -186,6 +226,43 @@ def test_kinds_of_flows_are_told_apart(folder):
 def test_every_flow_of_ours_is_one(path):
     flow = load_sensitivity_flow(path)
     assert is_sensitivity(path) and flow.name.startswith("seg-") and len(flow.seeds) == 3
+
+
+class Knows(torch.nn.Module):
+    """Labels the pixels of some images, and of no others: right, or each as the class behind the right one."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, classes: int, beside: int) -> None:
+        super().__init__()
+        self.images, self.scores = images, torch.nn.functional.one_hot((labels + beside) % classes, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert torch.equal(images, self.images)
+        return self.scores.permute(0, 3, 1, 2).float()
+
+
+def test_pruning_is_judged_on_the_training_images_asked_for_and_trains_on_more_slowly(folder, tmp_path, monkeypatch):
+    asked, trainings = {}, []
+
+    def prune(network, shape, score, tune, **told):
+        asked.update(told, shape=shape, score=score)
+        return SimpleNamespace(network=tune(network))
+
+    monkeypatch.setattr("bitward.flow.sensitivity.prune_channels", prune)
+    monkeypatch.setattr("bitward.flow.sensitivity.fine_tune", lambda made, *told: trainings.append(told) or made)
+    given = {"shares": [0.3, 0.2], "allowed": 0.25, "scored": 3, "epochs": 5, "folder": "rounds"}
+    flow = load_sensitivity_flow(written(folder, "judged", prune=given, device="cpu"))
+    run = open_sensitivity(flow, tmp_path, Console(quiet=True), None)
+    run.study(0)
+    data = run.dataset
+    images, labels = torch.from_numpy(normalised(data, data.train_images[:3])), torch.from_numpy(data.train_labels[:3])
+    right, wrong = (asked["score"](Knows(images, labels.long(), data.classes, beside)) for beside in (0, 1))
+    assert set(right.values()) == {1.0} and set(wrong.values()) == {0.0}, "pixels without a label do not count"
+    assert (asked["shape"], asked["shares"], asked["allowed"]) == (data.image_shape, (0.3, 0.2), 0.25)
+    assert asked["folder"] == tmp_path / "rounds"
+    ((of, recipe, seed, device),) = trainings
+    first = RECIPES[find_classic("hsi_unet3_relu").recipe]
+    assert (of, recipe.float_epochs, seed, device) == (data, 5, 0, "cpu")
+    assert recipe.float_learning_rate == pytest.approx(0.4 * first.float_learning_rate)
 
 
 @pytest.mark.slow

@@ -151,8 +151,8 @@ def _attend(work: _Work, numbers: list[int]) -> _Done:
         run, session = _sessions.get(work.fingerprint, ("", None))
         ready = None
         if session is None or run != work.run:
-            if session is not None:
-                session.close()  # left by a coordinator that was killed
+            if session is not None:  # left by a coordinator that was killed
+                _sessions.pop(work.fingerprint)[1].close()
             session = Session(work.campaign, work.factory)
             _sessions[work.fingerprint] = work.run, session
             ready = session.ready

@@ -67,14 +67,30 @@ class Group:
     top1_changed: Share | None
 
 
+def has_failed(table: pa.Table) -> pa.ChunkedArray:
+    """Which trials gave no outputs: they failed, or took too long."""
+    return pc.not_equal(table["status"], "done")
+
+
+def is_left_out(table: pa.Table) -> pa.ChunkedArray:
+    """Which trials were not run, because a screen named them."""
+    return pc.equal(table["path"], SCREENED)
+
+
+def has_changed(table: pa.Table, column: str) -> pa.ChunkedArray:
+    """Which trials changed an image in `column`, "outputs_changed" or "top1_changed".
+
+    One that failed or timed out did: the design did not give its answers. One that was left out did not.
+    """
+    return pc.or_(has_failed(table), pc.fill_null(pc.greater(table[column], 0), False))
+
+
 def summary(table: pa.Table) -> list[Group]:
     """The trials by role, memory and stored bit, in the order in which memories first come; those of several last."""
     keys = ["role", "memory", "stored_bit"]
-    done = pc.equal(table["status"], "done")
-    out = pc.equal(table["path"], SCREENED)
-    counts = {"failed": pc.invert(done), "out": out}
+    counts = {"failed": has_failed(table), "out": is_left_out(table)}
     for name in ("outputs_changed", "top1_changed"):
-        counts[name] = pc.or_(pc.invert(done), pc.fill_null(pc.greater(table[name], 0), False))
+        counts[name] = has_changed(table, name)
     plain = {name: pc.cast(column, pa.int64()) for name, column in counts.items()}
     marked = pa.table({**{key: table[key] for key in keys}, "first": table["trial"], **plain})
     found = marked.group_by(keys).aggregate(

@@ -13,7 +13,6 @@ A store belongs to one spec. Whoever comes with another is told which parameter 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -34,10 +33,11 @@ import pyarrow.parquet as pq
 from bitward.campaign.plan import digest
 from bitward.campaign.trial import Trial
 from bitward.errors import OtherCampaignError, StoreError
+from bitward.locks import hold
 from bitward.tools import PARTIAL_SUFFIX, atomic_path, atomic_write, git_hash, output_directory, writing_to
 
 SCHEMA_VERSION = 3
-SPEC_FILE, RESULT_FILE, LOCK_FILE, IMAGES_FILE = "spec.json", "result.json", "lock", "images.npz"
+SPEC_FILE, RESULT_FILE, IMAGES_FILE = "spec.json", "result.json", "images.npz"
 LOG_FILE = "log.jsonl"
 ANOTHER = "choose another folder, or delete this one to start again"
 
@@ -101,11 +101,11 @@ class TrialStore:
         self._lock = lock
 
     @classmethod
-    def open(cls, directory: Path, spec: Mapping[str, Any]) -> TrialStore:
+    def open(cls, directory: Path, spec: Mapping[str, Any], otherwise: str = ANOTHER) -> TrialStore:
         """The store of `spec`, made or continued; leftovers of a killed process are gone.
 
-        StoreError when the folder holds another campaign (naming what differs) or another process appends to it;
-        OutputError when it cannot be written.
+        OtherCampaignError when the folder holds another campaign (naming what differs, and `otherwise` what to do),
+        StoreError when another process appends to it; OutputError when it cannot be written.
         """
         wanted = json.loads(_canonical(spec))
         lock = _lock(output_directory(directory))
@@ -114,9 +114,10 @@ class TrialStore:
                 leftover.unlink()
             if (directory / SPEC_FILE).exists():
                 if differences := _differences(_read_spec(directory), wanted):
+                    named = [each for each in differences if "_sha256 = " not in each] or differences
                     raise OtherCampaignError(
-                        f"the trials in {directory} must be continued as they were begun, got "
-                        f"{'; '.join(differences)}: {ANOTHER}"
+                        f"the trials in {directory} must be continued as they were begun, got {'; '.join(named)}: "
+                        f"{otherwise}"
                     )
             else:
                 _begin(directory, wanted)
@@ -239,16 +240,11 @@ class TrialStore:
 
 def _lock(directory: Path) -> IO[str]:
     """The folder is this process's to append to, until the file is closed or the process dies in whatever way."""
-    with writing_to(directory):
-        lock = open(directory / LOCK_FILE, "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+    if (lock := hold(directory)) is None:
         raise StoreError(
             f"the store {directory} must be appended to by one process at a time, got a second one: wait for the "
             "first, or end it"
-        ) from error
+        )
     return lock
 
 

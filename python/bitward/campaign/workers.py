@@ -166,6 +166,7 @@ def end(processes: Sequence[BaseProcess]) -> None:
         each.join(END_S)
         if each.is_alive():
             each.kill()
+            each.join()
 
 
 def tell(connections: set[Connection]) -> None:

@@ -82,6 +82,8 @@ class CommandFolder(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, but an unknown command names the nearest ones, and `help COMMAND` is `COMMAND --help`."""
+        if ctx.resilient_parsing and args[0] not in self.list_commands(ctx):  # a shell completes: nothing is said to it
+            return None, None, []
         if args[0] == "help":
             args = [*args[1:2], "--help"]
         if args == ["--help"]:

@@ -26,8 +26,6 @@ class Numbers(click.ParamType):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """The numbers."""
-        if isinstance(value, tuple):
-            return value
         try:
             return tuple(float(each) for each in str(value).split(","))
         except ValueError:

@@ -37,15 +37,14 @@ def command(build_dir: Path, inputs: Path, outputs: Path, on: str, connection: C
     Example:
       bitward infer runs/digits/build/hardened inputs.npy outputs.npy --on board
     """
+    from bitward.engine.graph import stream_ends
     from bitward.flow.attack import Place
     from bitward.manifest import apply_edge
 
     images = _load(inputs)
     place = Place(on, build_dir, connection.host, connection.port, connection.credentials)  # type: ignore[arg-type]
     with place.target() as target:
-        io = target.manifest.io
-        if io is None:
-            raise ConfigError(f"{build_dir} must be a build with streams, got a software-only manifest")
+        io = stream_ends(target.manifest)
         streamed = apply_edge(io.pre, images)
         if not np.array_equal(streamed, np.round(streamed)):
             raise ConfigError(f"inputs must be whole numbers ({io.input.datatype}), got fractions in {inputs}")

@@ -161,7 +161,8 @@ def _tell(found: dict[str, Any], settings: Inject) -> None:
         console.print(f"{found['model']}; {found['flips']}", markup=False, soft_wrap=True)
     console.print(
         f"{found['faults']} {'faults' if settings.model == 'single' else 'trials'}: {found['changed']} changed an "
-        f"output, {found['top1_changed']} a decision, {found['failed']} failed; memories restored: "
+        f"output, {found['top1_changed']} a decision, {found['failed']} failed"
+        f"{' (and count as both)' if found['failed'] else ''}; memories restored: "
         f"{'yes' if found['restored_golden'] else 'NO'}",
         soft_wrap=True,
     )

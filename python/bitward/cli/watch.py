@@ -28,8 +28,8 @@ SECTION = "First steps"
 def command(folder: Path, page: bool, port: int, once: bool) -> None:
     """Show how far the campaigns in DIR are, and what they found: DIR is a run's folder, or one campaign's.
 
-    From another terminal than the one that runs them; nothing is written. It ends when all of them have ended, or at
-    ctrl-C.
+    From another terminal than the one that runs them; nothing is written. It ends when no process works on them any
+    more, or at ctrl-C.
 
     \b
     Example:
@@ -49,6 +49,8 @@ def command(folder: Path, page: bool, port: int, once: bool) -> None:
         with Live(console=console, auto_refresh=False) as live:
             for found in watched(folder):
                 live.update(_table(found), refresh=True)
+        if server is not None:
+            server.see_off()
     finally:
         if server is not None:
             server.shutdown()
@@ -63,6 +65,7 @@ def _table(found: Sequence[Progress]) -> Table:
     for each in found:
         planned = "" if each.planned is None else f" of {each.planned:,}"
         interval = "" if each.changed is None else f"{100 * each.changed.low:.2f} to {100 * each.changed.high:.2f}"
-        state = each.ended or "goes on"
-        table.add_row(each.name, f"{each.done:,}{planned}", f"{each.critical:,}", interval, f"{each.failed:,}", state)
+        table.add_row(
+            each.name, f"{each.done:,}{planned}", f"{each.critical:,}", interval, f"{each.failed:,}", each.state
+        )
     return table

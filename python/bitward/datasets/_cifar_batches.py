@@ -12,6 +12,7 @@ import pickle
 import tarfile
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -71,10 +72,11 @@ def _kind(names: Iterable[str]) -> Kind | None:
 
 
 def _kind_of_archive(path: Path) -> Kind | None:
-    """What the first members say; None too where it is no archive: whoever reads pictures from it will say so."""
+    """What its first batch says; None too where it is no archive: whoever reads pictures from it will say so."""
     try:
         with tarfile.open(path, "r:*") as archive:
-            return _kind(PurePosixPath(member.name).name for member, _ in zip(archive, range(LOOKED_AT), strict=False))
+            kinds = (_kind([PurePosixPath(member.name).name]) for member in islice(archive, LOOKED_AT))
+            return next(filter(None, kinds), None)
     except (tarfile.TarError, EOFError, OSError):
         return None
 

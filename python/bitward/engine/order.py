@@ -47,12 +47,6 @@ class Order:
         ]  # hits, images, vectors, taps
         return np.moveaxis(taken, 0, -1).reshape(len(stream), -1, len(channels))
 
-    def of_rows(self, stream: Stream, channels: Indices) -> Stream:
-        """Channel `channels[r]` of row r, shape (rows, elements a channel)."""
-        rows = np.arange(len(stream))
-        taken = self._view(stream)[rows, :, channels // self.lanes, :, channels % self.lanes]
-        return taken.reshape(len(stream), -1)
-
     def put(self, stream: Stream, channels: Indices, values: Stream) -> None:
         """Channel `channels[r]` of row r is `values[r]`; the others stay."""
         rows, view = np.arange(len(stream)), self._view(stream)

@@ -162,7 +162,7 @@ class Spread:
             taken = [
                 self._narrow(part, name, change, channels) for name, change in zip(step.inputs, changes, strict=True)
             ]
-            ready = op.ready_of(self._ready[at], channels) if isinstance(op, StoredOp) else None
+            ready = op.ready_of(self._ready[at], channels)
             results = list(
                 op.of_channels(channels).apply_ready(tuple(each.reshape(len(each), -1) for each in taken), ready)
             )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bitward.campaign import Campaign, CampaignResult, TrialStore, run_campaign, trial_faults
 from bitward.campaign.plan import digest
 from bitward.campaign.trial import Trial
+from bitward.engine.graph import stream_ends
 from bitward.engine.images import load_images
 from bitward.errors import ConfigError, OtherCampaignError
 from bitward.faults import Fault, FaultModel, every_fault, single_bit_stratified
@@ -125,7 +126,7 @@ def run(
     aside to NAME.old, in the place of what was there. Where `place` is a board, `more_boards` share the trials with it.
     """
     manifest = Manifest.load(place.build / "manifest.json")
-    integers = streamed(manifest, place.build, images)
+    integers = streamed(manifest, images)
     with Place("engine", place.build).target() as engine:
         expected = engine.infer(integers)
     campaign = Campaign(
@@ -147,11 +148,9 @@ def run(
         return run_campaign(campaign, factory, store, workers=workers, scheduler=rules.scheduler, progress=progress)
 
 
-def streamed(manifest: Manifest, build: Path, images: NDArray[Any]) -> NDArray[np.int64]:
-    """Images as the build's input stream takes them; ConfigError where it has no streams."""
-    if manifest.io is None:
-        raise ConfigError(f"{build} must be a build with streams, got a software-only manifest.")
-    return apply_edge(manifest.io.pre, images).astype(np.int64)
+def streamed(manifest: Manifest, images: NDArray[Any]) -> NDArray[np.int64]:
+    """Images as the build's input stream takes them; ManifestError where it has no streams."""
+    return apply_edge(stream_ends(manifest).pre, images).astype(np.int64)
 
 
 def factories(
@@ -247,7 +246,7 @@ def _target(place: Place) -> Target:
 def open_store(directory: Path, spec: Mapping[str, Any], restart: bool) -> TrialStore:
     """The store of the spec; with `restart`, one of another campaign is moved aside to NAME.old."""
     try:
-        return TrialStore.open(directory, spec)
+        return TrialStore.open(directory, spec, "with --restart these are moved aside, and it begins anew")
     except OtherCampaignError:
         if not restart:
             raise

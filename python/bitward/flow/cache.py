@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +14,10 @@ from typing import Any
 import bitward
 from bitward.errors import ConfigError
 from bitward.hardware.build import versions
-from bitward.tools import atomic_write, resource, writing_to
+from bitward.locks import hold
+from bitward.tools import atomic_write, resource
 
-RECORD, LOCK = "stages.json", "lock"
+RECORD = "stages.json"
 
 
 def digest_files(paths: Iterable[Path]) -> str:
@@ -52,15 +52,11 @@ def stage_key(settings: Mapping[str, Any], inputs: Iterable[Path]) -> str:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """This process alone uses the run's folder. Raises ConfigError when another one does."""
-    with writing_to(folder):
-        lock = open(folder / LOCK, "w")
+    if (lock := hold(folder)) is None:
+        raise ConfigError(
+            f"the run {folder} must be used by one process at a time, got a second one: wait for it, or end it"
+        )
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"the run {folder} must be used by one process at a time, got a second one: wait for it, or end it"
-            ) from error
         yield
 
 

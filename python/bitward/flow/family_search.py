@@ -68,12 +68,12 @@ def _file(flow: Flow, network: Network, folder: Path, data: Path | None) -> Path
     from bitward.train import export_network, train_network
 
     named = flow.explore.models.get(network.name) if flow.explore else None
+    if named is not None and not named.is_file():
+        raise ConfigError(f"explore.models.{network.name} must be a QONNX file, got {named}, which is none")
     beside = flow.model.parent / f"{network.name}.onnx" if flow.model else None
     for path in (named, flow.model if flow.network == network.name else None, beside):
         if path is not None and path.is_file():
             return path
-    if named is not None:
-        raise ConfigError(f"explore.models.{network.name} must be a QONNX file, got {named}, which is none")
     models = output_directory(folder / "models")
     done = train_network(network.name, seeds=flow.train.seeds[:1], cache=folder.parent / "train", data=data)
     return export_network(done, models, data)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bitward_runtime.measure import Measurement, Plan, measure
 from bitward_runtime.source import sensor_of, source_of
 
+from bitward.engine.graph import stream_ends
 from bitward.errors import BoardError, ConfigError
 from bitward.flow.attack import Place
 from bitward.flow.boards import connections_of, places_of
@@ -28,10 +29,7 @@ def measure_build(place: Place, images: int, plan: Plan) -> Measurement:
 
     The time of a dataflow design does not depend on pixels. Power is that of the board whose files can be read.
     """
-    manifest = Manifest.load(place.build / "manifest.json")
-    if manifest.io is None:
-        raise ConfigError(f"{place.build} must be a build with streams, got a software-only manifest: build the model")
-    streamed = random_images(manifest.io, images)
+    streamed = random_images(stream_ends(Manifest.load(place.build / "manifest.json")), images)
     expected = None
     if place.on != "engine":
         with Place("engine", place.build).target() as engine:

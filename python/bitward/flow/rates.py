@@ -46,7 +46,7 @@ def without_faults(place: Place, data: Dataset, images: int, trials: int) -> tup
     """
     inputs, labels = data.test_images[:images], data.test_labels[:images]
     with place.target() as engine:
-        integers = streamed(engine.manifest, place.build, inputs)
+        integers = streamed(engine.manifest, inputs)
         started = time.monotonic()
         outputs = engine.infer(integers)
         wall_s = time.monotonic() - started

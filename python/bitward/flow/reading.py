@@ -128,11 +128,9 @@ def _shown(value: object) -> str:
 
 
 def _fields(model: type[BaseModel], place: list[str]) -> list[str]:
-    section: Any = model
+    section = model
     for part in place:
-        field = section.model_fields.get(part)
-        kinds = () if field is None else (field.annotation, *get_args(field.annotation))  # a section, or one or none
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if section is None:
-            return []
+        kind = section.model_fields[part].annotation
+        kinds = (kind, *get_args(kind))  # a section, or one or none
+        section = next(each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel))
     return list(section.model_fields)

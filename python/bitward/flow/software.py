@@ -23,7 +23,7 @@ from bitward.classic import find_classic
 from bitward.datasets import Dataset, load_dataset, normalised
 from bitward.errors import ConfigError
 from bitward.explore.design import BASELINE_BITS
-from bitward.explore.evaluate import ACCURACIES, Bench, Vulnerability
+from bitward.explore.evaluate import Bench, Vulnerability
 from bitward.explore.scale import scaled_subject
 from bitward.explore.subject import Subject, Trained, state_sha256
 from bitward.flow.cache import locked
@@ -161,10 +161,10 @@ def open_software(flow: SoftwareFlow, runs: Path, console: Console, data: Path |
 def _forget(run: SoftwareRun, force: str | None) -> None:
     folder = run.folder / "campaigns"
     if force == "quantize":
-        for path in folder.glob(f"*/{ACCURACIES}"):
-            path.unlink()
-    if force in ("quantize", "attack"):
         shutil.rmtree(folder, ignore_errors=True)
+    if force == "attack":
+        for store in folder.glob("*/*/"):  # the accuracies beside them are the stage before's
+            shutil.rmtree(store)
 
 
 def _quantized(run: SoftwareRun, benches: dict[int, Bench]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bitward.flow.measure import measure_run, places_to_measure
 from bitward.flow.rules import Rules, model_of, rules_of
 from bitward.flow.run import Run
 from bitward.flow.spec import SIDES, Flow, Side
+from bitward.flow.told import say
 from bitward.manifest import Manifest
 from bitward.tools import atomic_write, cores, output_directory
 
@@ -125,7 +126,7 @@ def _build(run: Run) -> Result:
         result[side] = {"design_id": f"0x{manifest.design_id:08x}"}
         record = json.loads((run.build(side) / "build.json").read_text())
         for note in record["notes"]:
-            run.console.print(f"  build {side}: {note}")
+            say(run.console, f"  build {side}: {note}")
         if run.flow.harden.bias_as == "threshold":  # twins of the same nodes: one folding, queues of the same depths
             folding = record["folding"]
     return result
@@ -161,7 +162,7 @@ def _resources_of(run: Run, side: Side) -> Any:
     try:
         return resources(run.build(side))
     except ToolError as error:
-        run.console.print(f"  resources of {side}: not measured: {error}")
+        say(run.console, f"  resources of {side}: not measured: {error}")
         return "not measured"
 
 
@@ -213,7 +214,7 @@ def attack_with(
 def found_in(folder: Path, ended: CampaignResult) -> Result:
     """What the trials of a campaign that has ended changed, in short."""
     from bitward.campaign import TrialStore
-    from bitward.campaign.query import flips, method_text, model_text
+    from bitward.campaign.query import flips, has_changed, method_text, model_text
 
     kept = TrialStore.load(folder)
     table = kept.read()
@@ -221,8 +222,8 @@ def found_in(folder: Path, ended: CampaignResult) -> Result:
         "faults": len(table),
         "model": model_text(kept.spec["model"]),
         "flips": str(flips(table) or "no trials"),
-        "changed": sum(bool(count) for count in table["outputs_changed"].to_pylist()),
-        "top1_changed": sum(bool(count) for count in table["top1_changed"].to_pylist()),
+        "changed": sum(has_changed(table, "outputs_changed").to_pylist()),
+        "top1_changed": sum(has_changed(table, "top1_changed").to_pylist()),
         "failed": ended.failed,
         "ended": ended.ended,
         "interval": None if ended.interval is None else asdict(ended.interval),

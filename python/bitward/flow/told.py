@@ -67,9 +67,7 @@ def _measure(result: Result) -> str:
 
 def _inject(result: Result) -> str:
     trials = sum(found["faults"] for name, found in result.items() if isinstance(found, dict) and "faults" in found)
-    agree = result.get("agree")
-    if not agree:
-        return f"{trials:,} trials"
+    agree = result["agree"]
     places = ", ".join(agree["targets"])
     return f"{trials:,} trials; {places} agree on {agree['equal']} of {agree['compared']} faults"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitward.engine.graph import stream_ends
 from bitward.hardware.simulate import Simulation
 from bitward.manifest import EdgeOp, apply_edge
 
@@ -38,9 +39,7 @@ def equal_images(integers: NDArray[np.int64], expected: NDArray[Any], post: tupl
 def verify_build(build: Path, images: NDArray[np.float32], expected: NDArray[Any], stall: float) -> dict[str, Any]:
     """Every image through the RTL, without stalls and with random ones on both sides, against `expected`."""
     with Simulation(build) as simulation:
-        io = simulation.manifest.io
-        if io is None:
-            return {}
+        io = stream_ends(simulation.manifest)
         integers = apply_edge(io.pre, images).astype(np.int64)
         smooth = simulation.infer(integers)
         stalled = simulation.infer(integers, stall, stall, seed=1)

@@ -112,7 +112,10 @@ def memory_schemes(
     weights = {parameter.layer: name for name, parameter in lowered.parameters.items() if parameter.role == "weight"}
     unknown = sorted(set(layers) - set(weights))
     if unknown:
-        raise ModelError(f"protected layers must be weight layers of the model, got {', '.join(unknown)}.")
+        raise ModelError(
+            f"protected layers must be weight layers that the model's output depends on, got {', '.join(unknown)}: "
+            "remove their voters, or the layers."
+        )
     schemes = {weights[layer]: scheme for layer, scheme in layers.items()}
     role = "bias" if bias_as == "add" else "threshold"
     of_role = {name: parameter for name, parameter in lowered.parameters.items() if parameter.role == role}

@@ -225,26 +225,22 @@ def _quicken_window_generator(model: Any, node: Any, unit: Choices | None, cycle
     values = unit.values["PE"] if unit is not None else list(_divisors(_channels(model, node)))
     for value in (each for each in values if each >= op.get_nodeattr("PE")):
         op.set_nodeattr("PE", value)
-        generator = _match_window_generator(model, node)
-        if generator is None or generator.get_exp_cycles() <= cycles:
+        if _match_window_generator(model, node).get_exp_cycles() <= cycles:
             return
 
 
 def _match_window_generator(model: Any, node: Any) -> Any:
-    """A depthwise window generator sends as many channels a beat as pooling or a depthwise unit takes; it is returned.
+    """The window generator before pooling or a depthwise unit, which sends as many channels a beat as that takes.
 
     Where that unit takes several taps a beat, the generator sends all of a window's at once.
     """
     from qonnx.custom_op.registry import getCustomOp
 
-    producer, op = model.find_producer(node.input[0]), getCustomOp(node)
-    if producer is not None and producer.op_type == "ConvolutionInputGenerator_rtl":
-        generator = getCustomOp(producer)
-        generator.set_nodeattr("SIMD", op.get_nodeattr("PE"))
-        if "SIMD" in op.get_nodeattr_types() and op.get_nodeattr("SIMD") > 1:
-            generator.set_nodeattr("parallel_window", 1)
-        return generator
-    return None
+    op, generator = getCustomOp(node), getCustomOp(model.find_producer(node.input[0]))
+    generator.set_nodeattr("SIMD", op.get_nodeattr("PE"))
+    if "SIMD" in op.get_nodeattr_types() and op.get_nodeattr("SIMD") > 1:
+        generator.set_nodeattr("parallel_window", 1)
+    return generator
 
 
 def _widen_window_generator(model: Any, mvau: Any, cycles: int, given: Mapping[str, Mapping[str, Any]]) -> None:

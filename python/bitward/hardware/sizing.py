@@ -205,7 +205,7 @@ def _shrink(bench: _Bench, queues: Sequence[Queue], sizing: Sizing, fixed: Mappi
 
 
 def _steps(depth: int, bits: int) -> list[int]:
-    """Depths worth trying, ascending: each as deep as its cost allows, all cheaper than `depth`."""
+    """Depths worth trying, ascending: a register, a LUT's shift register, powers of two; all cheaper than `depth`."""
     powers = [LEAST, SRL_BEATS + 1, *(2**n + 1 for n in range(6, max(7, depth.bit_length())))]
     return sorted({step for step in powers if step < depth and cost(step, bits) < cost(depth, bits)})
 

@@ -44,16 +44,17 @@ def export_run(folder: Path, csv_folder: Path | None = None, figures: Path | Non
 
     ConfigError when `folder` holds no run, OutputError when a folder cannot be written.
     """
+    if csv_folder is None and figures is None:
+        return
     run = load_run(folder)
     kind = run.figure("kind")
     if kind == "sensitivity":
-        from bitward.report.sensitivity import sensitivity_sections
+        from bitward.report.sensitivity import FIGURES, sensitivity_sections
         from bitward.report.sensitivity_figures import cells_csv, draw
 
-        if figures is not None:
-            draw(figures, run.summary)
+        pictures = draw(folder / FIGURES if figures is None else figures, run.summary)
         if csv_folder is not None:
-            write_tables(section_tables(sensitivity_sections(folder, run.summary)), csv_folder)
+            write_tables(section_tables(sensitivity_sections(pictures, run.summary)), csv_folder)
             atomic_write(csv_folder / "cells.csv", cells_csv(run.summary))
         return
     software = kind == "software-only"

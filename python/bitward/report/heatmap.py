@@ -36,7 +36,14 @@ class Column:
         """The column in words."""
         if self.copy == CHECK:
             return f"check bit {self.bit}"
-        return f"bit {self.bit}" + (f", copy {self.copy}" if self.copy else "")
+        return f"bit {self.bit}" + (f", {self.note}" if self.note else "")
+
+    @property
+    def note(self) -> str:
+        """What stands under the bit's number; "" for a bit of the word itself."""
+        if self.copy == CHECK:
+            return "check"
+        return f"copy {self.copy}" if self.copy else ""
 
 
 @dataclass(frozen=True)

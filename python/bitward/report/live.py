@@ -8,27 +8,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from tempfile import TemporaryDirectory
+from threading import Event, Lock
 
+import jinja2
 import pyarrow.compute as pc
 
 from bitward.campaign import TrialStore
+from bitward.campaign.query import has_changed, has_failed, is_left_out
 from bitward.errors import BitwardError, ConfigError
-from bitward.report.load import has_changed, load_run
-from bitward.report.page import render
+from bitward.locks import is_held
+from bitward.report.figures import number, percent
+from bitward.report.load import load_run
+from bitward.report.page import FOLDER, page_of
 from bitward.statistics import Interval, exact
 
 LOOPBACK = "127.0.0.1"
 EVERY_S = 2.0
-REFRESH = '<meta http-equiv="refresh" content="5">'
+MAIN = '<main id="content">'  # of every kind of page
+REFRESH_S = 5
+REFRESH = f'<meta http-equiv="refresh" content="{REFRESH_S}">'
 
 
 @dataclass(frozen=True)
 class Progress:
     """A campaign: trials done of those `planned` (None: without end), and how many changed a top-1 answer.
 
-    `changed` is the exact interval of that share; None before the first trial. `ended` says how it ended, "" while it
-    goes on. Trials that failed count as changed.
+    `changed` is the exact interval of that share of the trials run; None before the first. `ended` says how it ended,
+    "" where it has not, and then `is_running` whether a process is at work on it. Trials that failed count as changed,
+    those that a screen left out are in no share.
     """
 
     name: str
@@ -38,6 +46,12 @@ class Progress:
     critical: int
     changed: Interval | None
     ended: str
+    is_running: bool
+
+    @property
+    def state(self) -> str:
+        """How it ended, or whether it goes on, in words."""
+        return self.ended or ("goes on" if self.is_running else "stopped; the same command goes on from here")
 
 
 def campaigns_below(folder: Path) -> list[Path]:
@@ -58,8 +72,9 @@ def progress_of(folder: Path) -> Progress:
     """The campaign as it is now; StoreError where it is damaged."""
     store = TrialStore.load(folder)
     table, result = store.read(), store.result()
-    failed = int(pc.sum(pc.not_equal(table["status"], "done")).as_py() or 0)
-    critical = int(pc.sum(has_changed(table["top1_changed"])).as_py() or 0)
+    counts = (has_failed(table), has_changed(table, "top1_changed"), is_left_out(table))
+    failed, critical, left_out = (int(pc.sum(each).as_py() or 0) for each in counts)
+    run = len(table) - left_out
     planned = store.spec.get("faults")
     return Progress(
         folder.name,
@@ -67,17 +82,19 @@ def progress_of(folder: Path) -> Progress:
         planned if isinstance(planned, int) else None,
         failed,
         critical,
-        exact(critical, len(table)) if len(table) else None,
+        exact(critical, run) if run else None,
         "" if result is None else str(result.get("ended", "ended")),
+        is_held(folder),
     )
 
 
 def watched(folder: Path, every_s: float = EVERY_S) -> Iterator[list[Progress]]:
-    """What all campaigns of the folder are at, again and again, until all have ended."""
+    """What all campaigns of the folder are at, again and again, until no process is at work on the run or on one."""
     while True:
+        is_used = is_held(folder)  # before looking: what ends meanwhile is looked at once more
         found = [progress_of(path) for path in campaigns_below(folder)]
         yield found
-        if found and all(each.ended for each in found):
+        if not is_used and not any(each.is_running for each in found):
             return
         time.sleep(every_s)
 
@@ -92,6 +109,7 @@ class LivePage(ThreadingHTTPServer):
         load_run(folder)
         self.folder = folder
         self._lock, self._made, self._text = Lock(), 0.0, ""
+        self._is_watched, self._last = False, Event()
         super().__init__((LOOPBACK, port), _Handler)
 
     @property
@@ -100,16 +118,35 @@ class LivePage(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_address[1]}/"
 
     def page(self) -> str:
-        """The page, at most `EVERY_S` old; it comes again by itself while a campaign goes on."""
+        """The page, at most `EVERY_S` old; it comes again by itself while a process is at work on the run."""
         with self._lock:
             if not self._text or time.monotonic() - self._made > EVERY_S:
                 self._text, self._made = self._rendered(), time.monotonic()
+            self._is_watched = True
+            if REFRESH not in self._text:
+                self._last.set()
             return self._text
 
+    def see_off(self) -> None:
+        """Whoever has the page open has got its last state: it is not asked for again."""
+        if self._is_watched:
+            self._last.wait(EVERY_S + 2 * REFRESH_S)
+
     def _rendered(self) -> str:
-        text = render(load_run(self.folder))
-        open_ = [path for path in campaigns_below(self.folder) if not (path / "result.json").is_file()]
-        return text.replace("<head>", f"<head>\n{REFRESH}", 1) if open_ else text
+        with TemporaryDirectory() as drawn_in:  # whoever watches a run writes nothing into it
+            text = page_of(load_run(self.folder), Path(drawn_in))
+        is_used = is_held(self.folder)
+        left = [each for each in map(progress_of, campaigns_below(self.folder)) if not each.ended]
+        if is_used or any(each.is_running for each in left):
+            return text.replace("<head>", f"<head>\n{REFRESH}", 1).replace(MAIN, f"{MAIN}\n{_strip(left, True)}", 1)
+        return text.replace(MAIN, f"{MAIN}\n{_strip(left, False)}", 1) if left else text
+
+
+def _strip(left: list[Progress], comes_again: bool) -> str:
+    """What stands above all: campaigns that have not ended, how far they are and what they found so far."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)
+    environment.filters.update(number=number, percent=percent)
+    return environment.get_template("live.html").render(campaigns=left, comes_again=comes_again, every_s=REFRESH_S)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -123,14 +160,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         try:
-            body = self.server.page().encode()
+            self._send(200, "html", self.server.page())
         except BitwardError as error:  # a store that is being written, or a folder that went away
-            self.send_error(503, explain=str(error))
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+            self._send(503, "plain", str(error))
+
+    def _send(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        if status != 200:
+            self.send_header("Refresh", str(REFRESH_S))
         self.end_headers()
         self.wfile.write(body)
 

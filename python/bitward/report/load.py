@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bitward_runtime.measure import Measurement
 
 from bitward.campaign import TrialStore
+from bitward.campaign.query import has_changed
 from bitward.errors import ConfigError
 from bitward.flow.rates import campaign_name
 from bitward.manifest import Manifest
@@ -63,9 +64,9 @@ class Trials:
     def count(self, column: str) -> int:
         """How many faults changed at least one image in `column`: "outputs_changed" or "top1_changed".
 
-        A trial that failed or timed out, and so has no verdict, counts: the design did not give its answers.
+        A trial that failed or timed out counts: the design did not give its answers.
         """
-        return int(pc.sum(has_changed(self.table[column])).as_py() or 0)
+        return int(pc.sum(has_changed(self.table, column)).as_py() or 0)
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,6 @@ class RunData:
     def trials(self, name: str) -> Trials | Missing:
         """The trials of a campaign."""
         return self.campaigns.get(name, Missing(f"the campaign {name} has no trials: the run did not come so far"))
-
-
-def has_changed(counts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which trials changed at least one image; those without a verdict did: the design did not give its answers."""
-    return pc.fill_null(pc.greater(counts, 0), True)
 
 
 def load_run(folder: Path) -> RunData:

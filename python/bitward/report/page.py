@@ -35,19 +35,22 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     `out` cannot be written.
     """
     path = run_dir / REPORT_FILE if out is None else out
-    run = load_run(run_dir)
+    atomic_write(path, page_of(load_run(run_dir), run_dir))
+    return path
+
+
+def page_of(run: RunData, drawn_in: Path) -> str:
+    """The page of a run of any kind, as text; figures that it has as files, a sensitivity flow's, are in `drawn_in`."""
     kind = run.figure("kind")
     if kind == "sensitivity":
         from bitward.report.sensitivity import render_sensitivity
 
-        atomic_write(path, render_sensitivity(run_dir, run.summary))
-        return path
-    atomic_write(path, render_flow(run.summary) if kind == "software-only" else render(run))
-    return path
+        return render_sensitivity(drawn_in, run.summary)
+    return render_flow(run.summary) if kind == "software-only" else render(run)
 
 
 def render(run: RunData) -> str:
-    """The page as text."""
+    """The page of a run of hardware, as text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -15,7 +15,7 @@ from bitward.report.figures import Bar
 from bitward.report.graph import Layer, lanes
 from bitward.report.headline import TONES
 from bitward.report.heatmap import HOT, Column, Group, HeatMap, Panel
-from bitward.report.load import Missing
+from bitward.report.load import NOT_MEASURED, Missing
 from bitward.report.scatter import Dot
 from bitward.report.sensitivity_figures import saved
 from bitward.report.tables import MaskedRow
@@ -68,9 +68,10 @@ def _heat_panel(axes: Axes, panel: Panel | Missing, group: Group) -> None:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
-    if isinstance(panel, Missing):
+    if isinstance(panel, Missing) or not panel.rows:
         axes.axis("off")
-        axes.text(0, 0.5, "not measured", fontsize=7, color=SOFT)
+        says = NOT_MEASURED if isinstance(panel, Missing) else f"{group.title}, {TONES[panel.side].lower()}: none"
+        axes.text(0, 0.5, says, fontsize=7, color=SOFT)
         return
     colour = LinearSegmentedColormap.from_list("heat", HEAT)
     for y, row in enumerate(panel.rows):
@@ -101,9 +102,9 @@ def _heat_panel(axes: Axes, panel: Panel | Missing, group: Group) -> None:
 
 
 def _column_name(column: Column, is_crowded: bool) -> str:
-    if column.copy <= 0:
-        return f"{column.bit}"
-    return "" if is_crowded else f"{column.bit}\ncopy {column.copy}"
+    if is_crowded:
+        return "" if column.copy > 0 else f"{column.bit}"
+    return "\n".join(filter(None, (f"{column.bit}", column.note)))
 
 
 def curves(title: str, dots: Sequence[Dot], across: str, up: str) -> Figure:
@@ -145,6 +146,7 @@ def _series(axes: Axes, dots: Sequence[Dot], tone: str, style: str) -> None:
 def masked(rows: Sequence[MaskedRow], title: str) -> Figure:
     """The share of flips that pass unnoticed, memory by memory, with its interval."""
     figure, axes = _axes(title, WIDTH, 0.9 + 0.36 * len(rows))
+    named: set[str] = set()
     for at, row in enumerate(rows):
         for side, found, _ in row.sides:
             if found is not None:
@@ -152,13 +154,15 @@ def masked(rows: Sequence[MaskedRow], title: str) -> Figure:
                 ends = [[max(0.0, 100 * (found.value - found.low))], [max(0.0, 100 * (found.high - found.value))]]
                 axes.errorbar(
                     [100 * found.value], [y], xerr=ends, fmt=MARKS[side], color=COLOURS[side], markersize=4.5,
-                    capsize=2, label=TONES[side] if at == 0 else None,
+                    capsize=2, label=None if side in named else TONES[side],
                 )  # fmt: skip
+                named.add(side)
     axes.set_yticks(range(len(rows)), [row.memory for row in rows], fontsize=6.5)
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
     _labels(axes, "flips that change no output value, %", "")
-    axes.legend(fontsize=7, frameon=False)
+    if named:
+        axes.legend(fontsize=7, frameon=False)
     return figure
 
 

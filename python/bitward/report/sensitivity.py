@@ -30,14 +30,13 @@ def render_sensitivity(folder: Path, summary: Mapping[str, Any]) -> str:
         summary["flow"],
         f"{summary['network']}, width {summary['width']:g} · {summary['dataset']} ({summary['source']})",
         "What single event upsets in the stored parameters of a segmentation network do to the classes of pixels.",
-        sensitivity_sections(folder, summary),
+        sensitivity_sections(draw(folder / FIGURES, summary), summary),
         summary,
     )
 
 
-def sensitivity_sections(folder: Path, summary: Mapping[str, Any]) -> list[Section]:
-    """What a sensitivity flow's report shows; its figures lie in the folder's `figures`."""
-    pictures = draw(folder / FIGURES, summary)
+def sensitivity_sections(pictures: Mapping[str, Path], summary: Mapping[str, Any]) -> list[Section]:
+    """What a sensitivity flow's report shows, with the figures that `draw` made of the summary."""
     sections = [_networks(summary), _answer(summary)]
     for found in summary["seeds"]:
         sections += _of_seed(found, summary, pictures)

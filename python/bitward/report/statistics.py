@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bitward.campaign.query import has_changed
 from bitward.errors import StoreError
 from bitward.manifest import Manifest, Memory
-from bitward.report.load import AGREEING, Missing, RunData, has_changed
+from bitward.report.load import AGREEING, Missing, RunData
 from bitward.statistics import Interval, StratumTrials, exact, finite, stratified_share
 from bitward.statistics.fixed import finite_limits
 
@@ -119,7 +120,7 @@ def _with_intervals(parts: Sequence[Stratum]) -> list[Stratum]:
 
 def _counted(table: pa.Table) -> dict[tuple[str, int], tuple[int, int, int]]:
     """(trials, outputs changed, top-1 changed) by (memory, stored bit); dead bits are in no stratum."""
-    columns: dict[str, Any] = {name: has_changed(table[name]).cast(pa.int64()) for name in METRICS}
+    columns: dict[str, Any] = {name: has_changed(table, name).cast(pa.int64()) for name in METRICS}
     marked = pa.table({"memory": table["memory"], "stored_bit": table["stored_bit"], **columns})
     marked = marked.filter(pc.is_valid(table["stored_bit"]))
     sums = marked.group_by(["memory", "stored_bit"]).aggregate(

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from bitward.campaign.query import flips
+from bitward.campaign.query import flips, has_failed
 from bitward.report.figures import Bar, number, sentence, whisker
 from bitward.report.heatmap import Column
 from bitward.report.load import AGREEING, SIDES, Missing, RunData, Side, Trials
@@ -180,31 +181,31 @@ def voted_rows(strata: Mapping[Side, Sequence[Stratum] | Missing]) -> list[dict[
 
 def worst(run: RunData) -> list[Worst | Missing]:
     """The faults that cost most right answers, for each side."""
-    found: list[Worst | Missing] = []
-    for side in SIDES:
-        trials = run.trials(f"strata-{side}")
-        if not isinstance(trials, Missing) and trials.table["top1_correct"].null_count:
-            trials = Missing(f"the campaign strata-{side} was run without labels")
-        found.append(trials if isinstance(trials, Missing) else _worst(side, trials))
-    return found
+    return [_worst(side, run.trials(f"strata-{side}")) for side in SIDES]
 
 
-def _worst(side: Side, trials: Trials) -> Worst:
-    table = trials.table.sort_by(
-        [("top1_correct", "ascending"), ("top1_changed", "descending"), ("trial", "ascending")]
-    )
+def _worst(side: Side, trials: Trials | Missing) -> Worst | Missing:
+    if isinstance(trials, Missing):
+        return trials
+    failed = has_failed(trials.table)
+    answered = trials.table.filter(pc.invert(failed))
+    if not answered.num_rows:
+        return Missing(f"no trial of the campaign {trials.name} gave answers")
+    if answered["top1_correct"].null_count:
+        return Missing(f"the campaign {trials.name} was run without labels")
+    table = answered.sort_by([("top1_correct", "ascending"), ("top1_changed", "descending"), ("trial", "ascending")])
     rows = []
     for row in table.slice(0, WORST).to_pylist():
         dead = row["parameter_bit"] is None
         bit = "dead bit" if dead else Column(row["parameter_bit"], row["copy"]).title
         right = f"{row['top1_correct']} of {row['images']}"
         rows.append((f"{row['memory']}:{row['word']}:{row['bit']}", bit, right, number(row["top1_changed"])))
-    unharmed = trials.table.filter(pc.equal(trials.table["top1_changed"], 0))
+    unharmed = answered.filter(pc.equal(answered["top1_changed"], 0))
     golden = int(unharmed["top1_correct"][0].as_py()) if unharmed.num_rows else None
-    return Worst(side, trials.images, golden, tuple(rows), _histogram(side, trials))
+    return Worst(side, trials.images, golden, tuple(rows), _histogram(side, answered, int(pc.sum(failed).as_py())))
 
 
-def _histogram(side: Side, trials: Trials) -> tuple[Bar, ...]:
+def _histogram(side: Side, answered: pa.Table, failed: int) -> tuple[Bar, ...]:
     """Faults by how many top-1 answers they changed, on a scale that shows a single one beside thousands."""
     bins = (
         (0, 0, "no answer changed"),
@@ -213,14 +214,13 @@ def _histogram(side: Side, trials: Trials) -> tuple[Bar, ...]:
         (4, 7, "4 to 7 changed"),
         (8, 1 << 62, "8 or more changed"),
     )
-    changed = trials.table["top1_changed"]
+    changed = answered["top1_changed"]
     inside = [pc.and_(pc.greater_equal(changed, low), pc.less_equal(changed, high)) for low, high, _ in bins]
-    counts = [int(pc.sum(each).as_py() or 0) for each in inside]
-    top = max(counts).bit_length()
-    return tuple(
-        Bar(label, count.bit_length() / top, side, number(count))
-        for (_, _, label), count in zip(bins, counts, strict=True)
-    )
+    counts = {label: int(pc.sum(each).as_py()) for (_, _, label), each in zip(bins, inside, strict=True)}
+    if failed:
+        counts["failed: no answers"] = failed
+    top = max(counts.values()).bit_length()
+    return tuple(Bar(label, count.bit_length() / top, side, number(count)) for label, count in counts.items())
 
 
 def memory_bars(run: RunData) -> list[Bar] | Missing:
@@ -340,7 +340,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items() if inner not in (None, [], ()))
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return str(value)

@@ -20,7 +20,7 @@ from qonnx.transformation.base import Transformation
 
 from bitward.errors import ConfigError, ModelError, nearest
 from bitward.qonnx_ops import DOMAIN
-from bitward.rewrites.biases import find_bias, integer_biases
+from bitward.rewrites.biases import integer_biases
 from bitward.rewrites.layers import Layer, QuantizedWeights, declare_domain, drop_unread, find_layers
 from bitward.schemes import Scheme, scheme_from_dict
 
@@ -84,10 +84,7 @@ class InsertBiasTmr(Transformation):
 def _insert(model: ModelWrapper, layer: Layer, bias: QuantizedWeights) -> None:
     """The layer reads its bias through a voter, which stands where its Quant node stood."""
     stem, shape = f"{layer.name}.bias", list(bias.integers.shape)
-    found = find_bias(model, layer)
-    old = None if found is None else found.quantizer
-    if old is None:
-        raise ModelError(f"layer '{layer.name}' must have an integer bias, got none; {_HELP}")
+    old = model.find_producer(layer.node.input[2])
     tensor = {part: f"{stem}.{part}" for part in ("stored", "read", "voted", "one", "zero", "bits", "scale")}
     voter = helper.make_node(
         "BiasTmr", [tensor["read"]], [tensor["voted"]], name=f"{stem}.voter", domain=DOMAIN, bits=bias.bits,

@@ -30,7 +30,7 @@ def load_model(path: Path) -> ModelWrapper:
     makes, loops, operators that neither ONNX nor QONNX knows.
     """
     proto = _read(path)
-    _keep_constants(proto)
+    _keep_constants(proto, path)
     _check_operators(proto, path)
     _check_tensors(proto, path)
     try:
@@ -54,11 +54,12 @@ def _read(path: Path) -> ModelProto:
     return proto
 
 
-def _keep_constants(proto: ModelProto) -> None:
+def _keep_constants(proto: ModelProto, path: Path) -> None:
     """What Constant nodes hold are initializers; quantizers have the one name, and a domain, that QONNX knows."""
     graph = proto.graph
     for node in list(graph.node):
-        if node.op_type == "Constant" and node.domain in ONNX_DOMAINS and (value := _value_of(node)) is not None:
+        if node.op_type == "Constant" and node.domain in ONNX_DOMAINS:
+            value = _value_of(node, path)
             value.name = node.output[0]
             graph.initializer.append(value)
             graph.node.remove(node)
@@ -73,14 +74,15 @@ def _keep_constants(proto: ModelProto) -> None:
         graph.value_info.append(entry)
 
 
-def _value_of(node: NodeProto) -> TensorProto | None:
+def _value_of(node: NodeProto, path: Path) -> TensorProto:
     for attribute in node.attribute:
         if attribute.name == "value":
             return attribute.t
         if attribute.name in PLAIN_VALUES:
             value = onnx.helper.get_attribute_value(attribute)
             return numpy_helper.from_array(np.asarray(value, PLAIN_VALUES[attribute.name]))
-    return None
+    held = ", ".join(attribute.name for attribute in node.attribute) or "nothing"
+    raise ModelError(f"{path}: {_called(node)} must hold a tensor or numbers, got {held}: {EXPORT}")
 
 
 def _called(node: NodeProto) -> str:

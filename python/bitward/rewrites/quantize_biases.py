@@ -82,7 +82,7 @@ def _obstacle(model: ModelWrapper, layer: Layer) -> str:
     bias = find_bias(model, layer)
     if has_input and bias is None:
         return "its bias is computed, or stored in copies"
-    if bias is not None and len(model.find_consumers(bias.tensor)) > 1:
+    if bias is not None and any(len(model.find_consumers(each)) > 1 for each in (bias.tensor, layer.node.input[2])):
         return "its bias is another layer's too"
     norm = _norm(model, layer)
     if bias is None and norm is None:
@@ -156,11 +156,9 @@ def _set_bias(model: ModelWrapper, layer: Layer, integers: npt.NDArray[np.int64]
         rounding_mode="ROUND",
     )
     read = [] if old is None else [node.input[2], *(old.quantizer.input if old.quantizer is not None else [])]
-    position = list(model.graph.node).index(node)
     if old is not None and old.quantizer is not None:
         model.graph.node.remove(old.quantizer)
-        position = list(model.graph.node).index(node)
-    model.graph.node.insert(position, quantizer)
+    model.graph.node.insert(list(model.graph.node).index(node), quantizer)
     if node.op_type == "MatMul":
         node.op_type = "Gemm"
     del node.input[2:]

@@ -31,11 +31,6 @@ class Block:
         """Words a row."""
         return self.memory.segments
 
-    @property
-    def words(self) -> int:
-        """Number of words."""
-        return len(self.rows) * self.segments
-
 
 @dataclass(frozen=True)
 class Hit:

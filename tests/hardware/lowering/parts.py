@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hardware_execution import run_hardware, run_qonnx
@@ -16,7 +17,27 @@ from bitward.hardware.lowering.lower import Lowered, lower
 from bitward.hardware.lowering.passes import prepare
 from bitward.hardware.lowering.walk import Walk
 
-__all__ = ["Graph", "answers_alike", "built", "integers", "lower", "walked"]
+__all__ = ["Graph", "answers_alike", "built", "conv", "integers", "kinds", "lower", "sliced", "walked"]
+
+
+def kinds(lowered: Lowered) -> list[str]:
+    """The hardware operators in order."""
+    return [node.op_type for node in lowered.model.graph.node]
+
+
+def conv(graph: Graph, source: str = "image", output: str = "c", channels: int = 4, **options: Any) -> str:
+    """A 1x1 convolution of 4 outputs and 4-bit weights, unless told otherwise."""
+    shape = options.pop("shape", (4, channels, 1, 1))
+    bits, scale = options.pop("bits", 4), options.pop("scale", 0.1)
+    graph.weights(f"{output}_w", shape, bits, scale)
+    return graph.node("Conv", [source, f"{output}_w"], output, kernel_shape=list(shape[2:]), **options)
+
+
+def sliced(graph: Graph, source: str, output: str, *numbers: int) -> str:
+    """A slice whose numbers (start, stop, axis and, where it is given, step) are constants."""
+    names = [f"{output}_{place}" for place in range(len(numbers))]
+    graph.constants |= {name: np.array([number], np.int64) for name, number in zip(names, numbers, strict=True)}
+    return graph.node("Slice", [source, *names], output)
 
 
 def built(graph: Graph, output: str, shape: tuple[int, ...], datatype: str, folder: Path) -> ModelWrapper:

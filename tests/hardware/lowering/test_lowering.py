@@ -9,7 +9,7 @@ import networks_zoo
 import numpy as np
 import pytest
 import small_networks
-from hardware_execution import run_hardware, run_integers, run_qonnx
+from hardware_execution import folded_alike, run_hardware, run_integers, run_qonnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 
@@ -66,6 +66,12 @@ def test_twins_get_the_same_nodes_in_whatever_order_they_are_written(lowered):
     found = lower(other)
     assert [node.op_type for node in found.model.graph.node] == [node.op_type for node in result.model.graph.node]
     assert list(found.parameters) == list(result.parameters)
+
+
+def test_folded_nodes_compute_what_the_lowered_graph_does(lowered):
+    """RTL nodes, width converters and queues between them, each by its own model in numpy."""
+    _, network, _, result = lowered
+    assert folded_alike(result, network.images(2))
 
 
 def test_weights_are_the_exported_integers_in_their_own_shape(lowered):

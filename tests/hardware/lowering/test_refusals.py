@@ -9,32 +9,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from onnx import helper
-from parts import Graph, built, lower, walked
+from parts import Graph, built, conv, lower, sliced, walked
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 
 from bitward.errors import ModelError
-from bitward.hardware.finn_session import finn_session
-
-
-@pytest.fixture
-def session(tmp_path):
-    """A folder for models; FINN has its own meanwhile."""
-    with finn_session(tmp_path / "finn"):
-        yield tmp_path
+from bitward.hardware.lowering.edges import enter
+from bitward.hardware.lowering.passes import prepare
+from bitward.hardware.lowering.walk import Walk
 
 
 def image(shape=(1, 4, 6, 6)) -> Graph:
     """A graph to begin with."""
     return Graph("refused", shape, seed=1)
-
-
-def conv(graph: Graph, source: str = "image", output: str = "c", channels: int = 4, **options) -> str:
-    """A 1x1 convolution of 4 outputs and 4-bit weights, unless told otherwise."""
-    shape = options.pop("shape", (4, channels, 1, 1))
-    bits, scale = options.pop("bits", 4), options.pop("scale", 0.1)
-    graph.weights(f"{output}_w", shape, bits, scale)
-    return graph.node("Conv", [source, f"{output}_w"], output, kernel_shape=list(shape[2:]), **options)
 
 
 def grouped(graph: Graph) -> str:
@@ -125,9 +112,7 @@ def activation_into_a_layer(graph: Graph) -> str:
 
 
 def one_slice(graph: Graph) -> str:
-    for key, number in (("start", 0), ("stop", 2), ("axis", 1)):
-        graph.constants[key] = np.array([number], np.int64)
-    return graph.node("Slice", ["image", "start", "stop", "axis"], "s")
+    return sliced(graph, "image", "s", 0, 2, 1)
 
 
 def half_of_a_split(graph: Graph) -> str:
@@ -259,10 +244,14 @@ def last_label(graph: Graph) -> str:
     return graph.node("ArgMax", ["image"], "a", axis=1, select_last_index=1)
 
 
+def top_k(graph: Graph, k: int, **options) -> None:
+    """Tensors "values" and "indices" of the `k` greatest."""
+    graph.input_shape, graph.constants["k"] = (1, 4), np.array([k], np.int64)
+    graph.nodes.append(helper.make_node("TopK", ["image", "k"], ["values", "indices"], name="top", **options))
+
+
 def two_labels(graph: Graph) -> str:
-    graph.input_shape = (1, 4)
-    graph.constants["k"] = np.array([2], np.int64)
-    graph.nodes.append(helper.make_node("TopK", ["image", "k"], ["values", "indices"], name="top"))
+    top_k(graph, 2)
     return "indices"
 
 
@@ -323,6 +312,55 @@ def other_shape(graph: Graph) -> str:
     return graph.node("ConvTranspose", ["image", "w"], "t", kernel_shape=[3, 3], strides=[2, 2], output_shape=[8, 8])
 
 
+def every_second_channel(graph: Graph) -> str:
+    """Slices whose ends fit side by side, but each leaves channels out."""
+    halves = [sliced(graph, "image", "a", 0, 2, 1, 2), sliced(graph, "image", "b", 2, 4, 1, 2)]
+    return graph.node("Concat", halves[::-1], "j", axis=1)
+
+
+def sliced_rows(graph: Graph) -> str:
+    parts = [sliced(graph, "image", "a", 0, 4, 2), sliced(graph, "image", "b", 4, 6, 2)]
+    return graph.node("Concat", parts[::-1], "j", axis=2)
+
+
+def along_rows_behind_a_concatenation(graph: Graph) -> str:
+    """The quantizer goes into the branches; the constant, which none of them can have a piece of, goes with it."""
+    graph.node("Concat", [conv(graph, output="a"), conv(graph, output="b")], "j", axis=1)
+    graph.node("Mul", ["j", graph.constant("mask", np.ones(6))], "m")
+    return graph.quant("m", "q", 0.5, 4, True)
+
+
+def flat_window(graph: Graph) -> str:
+    return graph.node("MaxPool", ["image"], "p", kernel_shape=[2])
+
+
+def values_of_a_label(graph: Graph) -> str:
+    top_k(graph, 1)
+    return "values"
+
+
+def label_of_a_batch(graph: Graph) -> str:
+    top_k(graph, 1, axis=0)
+    return "indices"
+
+
+def dropped_out(graph: Graph) -> str:
+    graph.nodes.append(helper.make_node("Dropout", ["image"], ["d", "mask"], name="drop"))
+    return graph.node("Add", ["d", graph.node("Cast", ["mask"], "m", to=1)], "s")
+
+
+def double_precision(graph: Graph) -> str:
+    graph.node("Cast", ["image"], "d", to=11)
+    graph.constants["factor"] = np.array(0.3)
+    graph.node("Mul", ["d", "factor"], "m")
+    return graph.quant(graph.node("Cast", ["m"], "f", to=1), "q", 0.5, 4, False)
+
+
+def whole_quotient(graph: Graph) -> str:
+    graph.constants["three"] = np.array(3, np.int32)
+    return graph.node("Div", [graph.node("Cast", ["image"], "i", to=6), "three"], "m")
+
+
 def softmax(graph: Graph) -> str:
     return graph.node("Softmax", [conv(graph)], "s", axis=1)
 
@@ -338,6 +376,11 @@ def unsigned_weights(graph: Graph) -> str:
 
 def wide_weights(graph: Graph) -> str:
     return conv(graph, bits=9)
+
+
+def short_bias(graph: Graph) -> str:
+    graph.weights("w", (4, 4, 1, 1), 4, 0.1)
+    return graph.node("Conv", ["image", "w", graph.constant("b", [1, 2, 3])], "c", kernel_shape=[1, 1])
 
 
 def computed_bias(graph: Graph) -> str:
@@ -409,10 +452,20 @@ REFUSED: dict[Callable[[Graph], str], str] = {
     wrapped: "node Cast_t (Cast) must cast to a type that holds -",
     other_shape: "node ConvTranspose_t (ConvTranspose) must give 169 positions of 2 channels, got a result of shape "
     "[1, 2, 8, 8] in the graph: ",
+    every_second_channel: "node Slice_b (Slice) must, together with the other slices of its input, take every channel ",
+    sliced_rows: "node Slice_b (Slice) must, together with the other slices of its input, take every channel once, ",
+    along_rows_behind_a_concatenation: "node Mul_m_0 (Mul) must have one constant, or one for each of 4 channels, got ",
+    flat_window: "node MaxPool_p (MaxPool) must be two-dimensional, got a kernel of [2]: add an axis of size 1.",
+    values_of_a_label: "node top (TopK) must be read for what hardware gives, got a reader of values, its output 0: ",
+    label_of_a_batch: "node top (TopK) must look for the greatest of one vector, got axis 0 of [1, 4]: leave it to ",
+    dropped_out: "node drop (Dropout) must be read for what hardware gives, got a reader of mask, its output 1: ",
+    double_precision: "node Mul_m (Mul) must compute in FLOAT where a quantizer follows, got a constant of DOUBLE: ",
+    whole_quotient: "node Div_m (Div) must divide floats, got integers, whose rest is dropped: use a quantizer.",
     softmax: "node Softmax_s (Softmax) has no RTL: bitward lowers Add, ArgMax, AveragePool, BatchNormalization, ",
     unquantized_output: "node Relu_r (Relu) must stand before a quantizer to become thresholds, got it at the graph's ",
     unsigned_weights: "layer Conv_c must have signed weights, got unsigned ones: ",
     wide_weights: "layer Conv_c must have weights of 2 to 8 bits, got 9: ",
+    short_bias: "the bias of layer Conv_c must be one number, or one for each of 4 outputs, got 3: export the model ",
     computed_bias: "the bias of layer Gemm_g must be constant, got a computed one: ",
     plain_weights: "layer 'Conv_c' must have weights behind a Quant node, got none; ",
 }
@@ -435,6 +488,32 @@ def test_what_is_no_hardware_is_refused(write, session):
     model.graph.output[0].type.ClearField("tensor_type")
     model.graph.output[0].type.tensor_type.elem_type = 1
     refused(model, REFUSED[write])
+
+
+@pytest.mark.parametrize("bias_as", ["add", "threshold"])
+def test_an_integer_bias_along_rows_is_refused_however_biases_are_added(bias_as, session):
+    """Also where it has as many numbers as there are channels, and the scale of the sums."""
+    graph = image((1, 4, 6, 4))
+    graph.quant("image", "x", 0.5, 5, False)
+    graph.quant(graph.constant("b_float", [-1.0, 0.5, 1.5, 2.0]), "b", 0.05, 8, True)
+    graph.quant(graph.node("Add", [conv(graph, "x"), "b"], "a"), "q", 0.6, 4, True)
+    model = built(graph, "q", (1, 4, 6, 4), "UINT4", session)
+    sentence = r"^node Add_a \(Add\) must have one constant, or one for each of 4 channels, got shape \[4\]: hardware "
+    with pytest.raises(ModelError, match=sentence):
+        lower(model, bias_as=bias_as)
+
+
+def test_outputs_of_unknown_shape_are_refused(session):
+    graph = image()
+    conv(graph)
+    graph.node("Relu", ["c"], "r")
+    prepared, _ = prepare(built(graph, "r", (1, 4, 6, 6), "UINT8", session))
+    prepared.graph.node[-1].op_type = "Flatten"
+    prepared.graph.output[0].type.tensor_type.ClearField("shape")
+    first, source, _ = enter(prepared)
+    sentence = r"^node Relu_r \(Flatten\) must have outputs of known shapes, got none for r: give shapes as constants "
+    with pytest.raises(ModelError, match=sentence):
+        Walk(prepared, source, "threshold").run(first, source)
 
 
 def test_levels_that_fall_are_refused_whatever_the_operators_are(session, monkeypatch):

@@ -6,22 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import helper
-from parts import Graph, answers_alike, built, lower, walked
-
-from bitward.hardware.finn_session import finn_session
-
-
-def kinds(lowered) -> list[str]:
-    """The hardware operators in order."""
-    return [node.op_type for node in lowered.model.graph.node]
-
-
-@pytest.fixture
-def session(tmp_path):
-    """A folder for models; FINN has its own meanwhile."""
-    with finn_session(tmp_path / "finn"):
-        yield tmp_path
-
+from parts import Graph, answers_alike, built, kinds, lower, sliced, walked
 
 CONVOLUTIONS = {
     "1x1": ((6, 3, 1, 1), {}, (9, 8), ["MVAU"]),
@@ -336,12 +321,8 @@ def test_channels_in_groups(session):
 
 def test_slices_that_take_every_channel_once_are_a_split(session):
     graph = Graph("slices", (1, 6, 4, 4), seed=1)
-    for name, ends in (("b", (2, 6)), ("a", (0, 2))):
-        names = [f"{name}_{part}" for part in ("start", "stop", "axis")]
-        for key, number in zip(names, (*ends, 1), strict=True):
-            graph.constants[key] = np.array([number], np.int64)
-        graph.node("Slice", ["image", *names], name)
-    graph.node("Concat", ["b", "a"], "swapped", axis=1)
+    parts = [sliced(graph, "image", "b", 2, 6, 1), sliced(graph, "image", "a", 0, 2, 1)]
+    graph.node("Concat", parts, "swapped", axis=1)
     graph.weights("w", (3, 6, 1, 1), 4, 0.1)
     graph.node("Conv", ["swapped", "w"], "out", kernel_shape=[1, 1])
     model = built(graph, "out", (1, 3, 4, 4), "UINT4", session)

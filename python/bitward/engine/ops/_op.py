@@ -125,7 +125,7 @@ class Op(ABC):
         return parameters
 
     def ready_of(self, ready: Any, channels: Indices) -> Any:
-        """What `ready` gives, of these channels alone."""
+        """What `ready` gives, of these channels alone; all of it where channels have no parameters of their own."""
         return ready
 
     def apply_ready(self, streams: tuple[Stream, ...], ready: Any) -> tuple[Stream, ...]:
@@ -229,10 +229,6 @@ class StoredOp(Unary):
         entries, first = self._entries
         slot = word * self.memory.layout.lanes + lane
         return entries[first[slot] : first[slot + 1]]
-
-    def channel_of(self, index: int, parameters: Parameters) -> int:
-        """The channel of the parameter at that flat index."""
-        return int(np.unravel_index(index, parameters.shape)[self.channel_axis])
 
     def hit(self, source: Stream, result: Stream, parameters: Parameters, index: Indices, value: Indices) -> Narrow:
         """The channel that each hit changes, by itself, of all images: parameter `index[h]` is `value[h]`.

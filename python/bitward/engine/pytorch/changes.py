@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bitward.memory import Role
 
+ONE_TERM = 0.98 * 2.0**128  # sums beyond may overflow, even where one term is huge: little less than the largest number
+
 
 @dataclass(frozen=True)
 class Change:
@@ -51,6 +53,11 @@ class Arrival:
     output: Callable[[], Tensor]
     images: Tensor
     is_spent: Sequence[bool]
+
+    @property
+    def found(self) -> list[tuple[int, Change]]:
+        """(place of the input, its change), at least one."""
+        return [(place, change) for place, change in enumerate(self.changes) if change is not None]
 
 
 def channel_of(golden: Tensor, images: Tensor, change: Change) -> Tensor:
@@ -101,6 +108,17 @@ def largest(values: Tensor) -> Tensor:
     if values.ndim == 4:
         values = values.permute(0, 2, 3, 1)  # as it lies in memory
     return values.reshape(len(values), -1).abs().amax(dim=1)
+
+
+def depends_on_order(values: Tensor) -> Tensor:
+    """By row: may the sum of a channel's places overflow in one order of its terms, and not in another? (rows,)
+
+    That needs terms of both signs, or a sum that is about the largest number.
+    """
+    places = (values.flatten(2) if values.ndim > 2 else values[:, None]).double()
+    above, below = places.clamp(min=0).sum(dim=2), -places.clamp(max=0).sum(dim=2)
+    larger, smaller = torch.maximum(above, below), torch.minimum(above, below)
+    return ((larger >= ONE_TERM) & ((smaller > 0) | (larger <= 2**129 - ONE_TERM))).any(dim=1)
 
 
 def differing(values: Tensor, golden: Tensor, limit: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bitward.engine.pytorch.changes import Change, Hit
 from bitward.engine.pytorch.golden import Golden, bytes_per_image, is_close
 from bitward.engine.pytorch.memories import by_memory, store
-from bitward.engine.pytorch.program import Program, as_one_step, checked, execute, trace
+from bitward.engine.pytorch.program import Program, as_one_step, checked, execute, own, pair_of, trace
 from bitward.engine.pytorch.screen import Screen
 from bitward.engine.pytorch.simplify import simplified
 from bitward.engine.pytorch.storage import Choose, StoredTensor, as_float32, check_place
@@ -115,7 +115,7 @@ class TorchEngine:
     @torch.inference_mode()
     def infer(self, images: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Images through the network as its memories are now, all of it: what every other path is measured against."""
-        result = self.network(torch.as_tensor(np.asarray(images, dtype=np.float32), device=self.device))
+        result = self.network(torch.tensor(np.asarray(images, dtype=np.float32), device=self.device))
         return np.asarray(result.cpu().numpy(), dtype=np.float32)
 
     @torch.inference_mode()
@@ -204,9 +204,9 @@ class TorchEngine:
             return
         tensor = self._tensor(images)
         if self._route is None:
-            some = tensor[:2]
-            program = checked(simplified(trace(self.network)), self.network, some)
-            self._route = Route(program, execute(program, some))
+            pair = pair_of(tensor)
+            program = checked(simplified(trace(self.network)), self.network, pair)
+            self._route = Route(program, execute(program, pair))
         self._kept = self._source = None  # freed before the next ones are computed
         at_once = max(1, GOLDEN_BYTES // bytes_per_image(self.program, tensor))
         for start in range(0, max(1, len(tensor)), at_once):
@@ -221,7 +221,7 @@ class TorchEngine:
         parts = list(images.split(IMAGES))
         if len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [torch.cat(parts[-2:])]  # one image alone goes through other sums
-        return torch.cat([self.network(part.contiguous()) for part in parts])
+        return torch.cat([self.network(own(part)) for part in parts])
 
     @property
     def program(self) -> Program:

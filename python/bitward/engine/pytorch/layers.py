@@ -46,8 +46,8 @@ class Norm(Rule):
         return factor, of["beta"] - of["mean"] * factor
 
     def follow(self, arrival: Arrival) -> Change | None:
-        (change,) = arrival.changes
-        if change is None or change.channel is None:
+        ((_, change),) = arrival.found
+        if change.channel is None:
             return None
         factor, offset = self.line()
         shape = (-1, *[1] * (change.values.ndim - 1))
@@ -127,7 +127,7 @@ class Convolution(Rule):
                 of_images = weight.view(len(weight), *values.shape[1:])
                 self._by_place = of_images.permute(0, 2, 3, 1).reshape(weight.shape)
             values, weight = values.permute(0, 2, 3, 1).reshape(len(values), -1), self._by_place
-        if len(weight) > FEW_OUTPUTS or bias is None:
+        if len(weight) > FEW_OUTPUTS or bias is None or values.ndim != 2:
             return F.linear(values, weight, bias)
         return torch.addmm(bias[:, None], weight, values.t()).t()
 
@@ -199,8 +199,8 @@ class Convolution(Rule):
         ].transpose(0, 1)
 
     def follow(self, arrival: Arrival) -> Change | None:
-        (change,) = arrival.changes
-        if change is None or change.channel is None:
+        ((_, change),) = arrival.found
+        if change.channel is None:
             return None
         output, images = arrival.output(), arrival.images
         if output.ndim != (2 if self.is_dense else 4) or not torch.isfinite(change.values).all():
@@ -312,8 +312,8 @@ class TransposedConvolution(Rule):
         return Change(torch.cat(rows), torch.tensor(channels, device=output.device).repeat_interleave(len(output)))
 
     def follow(self, arrival: Arrival) -> Change | None:
-        (change,) = arrival.changes
-        if change is None or change.channel is None or not torch.isfinite(change.values).all():
+        ((_, change),) = arrival.found
+        if change.channel is None or not torch.isfinite(change.values).all():
             return None
         difference = change.values - channel_of(arrival.golden(0), arrival.images, change)
         weight, result = self.module.weight.detach(), arrival.output()[arrival.images]

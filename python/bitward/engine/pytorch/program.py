@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -100,16 +101,16 @@ def trace(network: nn.Module) -> Program:
     """The network's steps. Where torch.fx cannot follow its code, it is one step: right, and slow."""
     try:
         graph = _Tracer().trace(network)
-        return _program(graph, dict(network.named_modules()), network)
+        return _program(graph, dict(network.named_modules()))
     except (fx.proxy.TraceError, TypeError, NotImplementedError, _Unclear):
         return as_one_step(network)
 
 
 class _Unclear(Exception):
-    """The graph has a form that steps do not have: several inputs or outputs, values that are no tensors."""
+    """The graph has a form that steps do not have: several inputs or outputs, values that no image is behind."""
 
 
-def _program(graph: fx.Graph, modules: dict[str, nn.Module], network: nn.Module) -> Program:
+def _program(graph: fx.Graph, modules: dict[str, nn.Module]) -> Program:
     sources = [node for node in graph.nodes if node.op == "placeholder"]
     outputs = next(node for node in graph.nodes if node.op == "output").args[0]
     if len(sources) != 1 or not isinstance(outputs, fx.Node):
@@ -117,10 +118,13 @@ def _program(graph: fx.Graph, modules: dict[str, nn.Module], network: nn.Module)
     steps = []
     for node in graph.nodes:
         if node.op not in ("placeholder", "output"):
-            steps.append(_step(node, modules, network))
+            steps.append(_step(node, modules))
     program = Program(tuple(steps), sources[0].name, outputs.name)
     wanted = _needed(program)
-    return Program(tuple(step for step in steps if step.name in wanted), program.source, program.sink)
+    needed = tuple(step for step in steps if step.name in wanted)
+    if not all(step.inputs for step in needed):  # a parameter that the network's own code reads
+        raise _Unclear
+    return Program(needed, program.source, program.sink)
 
 
 def _needed(program: Program) -> set[str]:
@@ -131,23 +135,23 @@ def _needed(program: Program) -> set[str]:
     return wanted
 
 
-def _step(node: fx.Node, modules: dict[str, nn.Module], network: nn.Module) -> Step:
+def _step(node: fx.Node, modules: dict[str, nn.Module]) -> Step:
     inputs = tuple(each.name for each in node.all_input_nodes)
     if node.op == "call_module":
         module = modules[str(node.target)]
         return Step(node.name, _rule_of(module), inputs, (str(node.target),))
-    if node.op == "get_attr":
-        tensor = operator.attrgetter(str(node.target))(network)
-        return Step(node.name, Whole(lambda: tensor), inputs, (str(node.target).rpartition(".")[0],))
     rule = _function_rule(node)
     return Step(node.name, rule, inputs[:1] if isinstance(rule, Flatten) else inputs)
 
 
 def _rule_of(module: nn.Module) -> Rule:
     if getattr(module, "inplace", False):
-        setattr(module, "inplace", False)  # noqa: B010 - golden values must stay
+        module = copy.copy(module)  # golden values must stay, and the network's own module computes as it did
+        setattr(module, "inplace", False)  # noqa: B010 - not an attribute of every module
+    if module._forward_hooks or module._forward_pre_hooks:
+        return Whole(module)  # they may do anything
     for kind, rule in LAYERS.items():
-        if type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks:
+        if type(module) is kind:
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is None:
                 return Whole(module)
             made: Rule = rule(module)  # type: ignore[call-arg]
@@ -191,7 +195,8 @@ def _axis(node: fx.Node) -> Any:
 def _flattens(node: fx.Node) -> bool:
     """Is it x.flatten(1), x.view(n, -1) or the like, whatever the way that n is written?"""
     if node.target in (torch.flatten, "flatten"):
-        return tuple(node.args[1:]) == (1,) and not node.kwargs or node.kwargs == {"start_dim": 1}
+        given: dict[str, Any] = {**dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)), **node.kwargs}
+        return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
     if node.target in ("view", "reshape") and len(node.args) == 3 and node.args[2] == -1:
         size = node.args[1]
         return isinstance(size, fx.Node) and size.target in ("size", getattr, operator.getitem)
@@ -231,29 +236,45 @@ def execute(program: Program, images: Tensor, kept: Container[str] | None = None
     return values
 
 
-def checked(program: Program, network: nn.Module, images: Tensor) -> Program:
-    """The program if its steps can be computed for some of the images alone, else the network as one step.
+def pair_of(images: Tensor) -> Tensor:
+    """Two of the images that differ, to try a network with: made up where there are fewer."""
+    return torch.cat([images[:2], images[:1] / 2, images.new_zeros((2, *images.shape[1:]))])[:2]
 
-    ModelError where the steps do not compute what the network does.
+
+def own(images: Tensor) -> Tensor:
+    """The images in memory of their own, in torch's usual order: a network may work in place."""
+    return images.clone(memory_format=torch.contiguous_format)
+
+
+def checked(program: Program, network: nn.Module, pair: Tensor) -> Program:
+    """The program if its steps compute what the network does, image by image; else the network as one step.
+
+    `pair` are two images (`pair_of`). ModelError where the network gives no tensor, not the same one each time, or
+    where what it makes of an image depends on those beside it: no fault could be told from that.
     """
-    expected = network(images.contiguous())
-    values = execute(program, images)
-    if not isinstance(expected, Tensor) or not torch.allclose(
-        values[program.sink], expected, rtol=1e-4, atol=1e-5, equal_nan=True
-    ):
-        raise ModelError("a network must give one tensor that its trace gives too, got another: see torch.fx")
-    separate = all(isinstance(value, Tensor) and value.ndim and len(value) == len(images) for value in values.values())
-    if separate and len(images) > 1:
-        some = execute(program, images[1:])[program.sink] if not _constants(program) else None
-        separate = some is not None and torch.allclose(some, expected[1:], rtol=1e-4, atol=1e-5, equal_nan=True)
-    return program if separate else as_one_step(network)
+    expected = network(own(pair))
+    if not isinstance(expected, Tensor):
+        raise ModelError(f"a network must give one tensor, got {type(expected).__name__}: wrap it to give the scores")
+    if not _same(network(own(pair)), expected):
+        raise ModelError("a network must give the same outputs each time, got others: leave dropout to training")
+    if not _same(network(own(pair[[1, 1]]))[1:], expected[1:]):
+        raise ModelError(
+            "a network must treat each image by itself, got one that mixes the images of a batch: "
+            "give batch norm statistics of its own"
+        )
+    values = execute(program, pair)
+    is_separate = all(isinstance(each, Tensor) and each.ndim and len(each) == len(pair) for each in values.values())
+    if not is_separate or not _same(values[program.sink], expected):
+        return as_one_step(network)
+    return program if _same(execute(program, pair[1:])[program.sink], expected[1:]) else as_one_step(network)
 
 
-def _constants(program: Program) -> bool:
-    return any(not step.inputs for step in program.steps)
+def _same(values: Tensor, expected: Tensor) -> bool:
+    """Are they equal but for rounding?"""
+    return values.shape == expected.shape and torch.allclose(values, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def as_one_step(network: nn.Module) -> Program:
     """The network as it is."""
-    whole = Whole(lambda images: network(images.contiguous()))
+    whole = Whole(lambda images: network(own(images)))
     return Program((Step("network", whole, ("images",), ("",)),), "images", "network")

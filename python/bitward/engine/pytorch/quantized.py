@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ def frozen(network: nn.Module, scheme: Callable[[int], Scheme] = Plain) -> tuple
 
     The function is the same: each weight is its integer times its scale. Biases that Brevitas quantizes are rounded
     once. `scheme` is made for the bits of each layer. ModelError for layers that quantize their inputs or outputs
-    themselves, and for weights with a zero point. `network` is changed and in evaluation mode.
+    themselves, for weights with a zero point, and for biases whose scale is that of sums. `network` is changed and in
+    evaluation mode.
     """
     network.eval()
     storages: dict[str, Storage] = {}
@@ -58,14 +59,24 @@ def _plain(name: str, module: Any, scheme: Callable[[int], Scheme]) -> tuple[nn.
         made = _layer(kind, module)
         made.weight.copy_(weight.value)
         if module.bias is not None:
-            biases = (
-                module.bias_quant(module.bias, module.weight, weight) if module.bias_quant.is_quant_enabled else None
-            )
-            made.bias.copy_(module.bias if biases is None else getattr(biases, "value", biases))
+            made.bias.copy_(_biases(name, module, weight))
         bits = int(weight.bit_width)
         form = Int(bits) if bool(weight.signed) else UInt(bits)
         scale = weight.scale.detach().double().cpu().numpy()
     return made, Storage(form, scheme(bits), np.broadcast_to(scale, tuple(made.weight.shape)))
+
+
+def _biases(name: str, module: Any, weight: Any) -> torch.Tensor:
+    """The layer's biases as it adds them."""
+    if not module.bias_quant.is_quant_enabled:
+        return cast(torch.Tensor, module.bias)
+    if module.bias_quant.requires_input_scale:
+        raise ModelError(
+            f"layer {name} must have biases with a scale of their own, or in floating point, got a quantizer that "
+            "needs its input's scale: quantize them with Int8BiasPerTensorFloatInternalScaling, or leave them."
+        )
+    biases = module.bias_quant(module.bias, module.weight, weight)
+    return cast(torch.Tensor, getattr(biases, "value", biases))
 
 
 def _layer(kind: type[nn.Module], module: Any) -> Any:

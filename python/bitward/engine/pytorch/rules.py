@@ -77,9 +77,7 @@ class Channelwise(Whole):
         self.in_place = in_place
 
     def follow(self, arrival: Arrival) -> Change | None:
-        (change,) = arrival.changes
-        if change is None:
-            return None
+        ((_, change),) = arrival.found
         function = self.in_place if self.in_place is not None and arrival.is_spent[0] else self.function
         return replace(change, values=function(change.values))
 
@@ -101,8 +99,8 @@ class Flatten(Rule):
         return inputs[0].flatten(1)
 
     def follow(self, arrival: Arrival) -> Change | None:
-        (change,) = arrival.changes
-        return None if change is None else replace(change, values=change.values.flatten(1))
+        ((_, change),) = arrival.found
+        return replace(change, values=change.values.flatten(1))
 
 
 class Add(Rule):
@@ -115,14 +113,11 @@ class Add(Rule):
         return inputs[0] + inputs[1]
 
     def follow(self, arrival: Arrival) -> Change | None:
-        left, right = arrival.changes
         if arrival.golden(0).shape != arrival.golden(1).shape:
             return None
-        if left is not None and right is not None:
-            return self._both(left, right, arrival)
-        place, one = (0, left) if left is not None else (1, right)
-        if one is None:
-            return None
+        (place, one), *more = arrival.found
+        if more:
+            return self._both(one, more[0][1], arrival)
         other = arrival.golden(1 - place)
         if one.channel is not None:
             return replace(one, values=one.values + channel_of(other, arrival.images, one))
@@ -148,9 +143,8 @@ class Concat(Rule):
         return torch.cat(inputs, 1)
 
     def follow(self, arrival: Arrival) -> Change | None:
-        found = [place for place, change in enumerate(arrival.changes) if change is not None]
-        change = arrival.changes[found[0]]
-        if len(found) > 1 or change is None or change.channel is None or arrival.golden(0).ndim == 2:
+        (place, change), *more = arrival.found
+        if more or change.channel is None or arrival.golden(0).ndim == 2:
             return None
-        before = sum(arrival.golden(place).shape[1] for place in range(found[0]))
+        before = sum(arrival.golden(each).shape[1] for each in range(place))
         return replace(change, channel=change.channel + before)

@@ -10,15 +10,24 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bitward.engine.pytorch.changes import Arrival, Change, channel_of, differing, is_all_images, largest, whole
+from bitward.engine.pytorch.changes import (
+    ONE_TERM,
+    Arrival,
+    Change,
+    channel_of,
+    depends_on_order,
+    differing,
+    is_all_images,
+    largest,
+    whole,
+)
 from bitward.engine.pytorch.golden import Golden
 from bitward.engine.pytorch.layers import Convolution, Norm, TransposedConvolution
 from bitward.engine.pytorch.program import Program, Step
-from bitward.engine.pytorch.rules import Add, Channelwise
+from bitward.engine.pytorch.rules import Activation, Add, Channelwise, MaxPool, Whole
 
 BATCH_BYTES = 1 << 22  # of the largest value of rows that are computed together
-OVERFLOW = 2.0**126  # sums beyond may overflow in some order of their terms: a quarter of the largest number
-ONE_TERM = 0.98 * 2.0**128  # the same for sums in which one term is huge: little less than the largest number
+OVERFLOW = 2.0**126  # sums of many terms beyond may overflow in some order of them: a quarter of the largest number
 MOST = 0.7  # of a trial's images: where so many differ, the others stay too, as rows without gaps are quicker
 SKIPPED = 15  # looks that are skipped where the last ones did not pay
 MAC_NS, ELEMENT_NS, LOOK_NS = 0.012, 2.0, 3.0  # a product, a value that is written, one that is compared: by one thread
@@ -62,6 +71,7 @@ class Route:
         self.program = program
         self.shapes = {name: tuple(value.shape[1:]) for name, value in values.items()}
         self.last_use = program.last_use()
+        self.adds_up = [self._adds_up(step) for step in program.steps]
         self._work = [self._work_of(step) for step in program.steps]
         self._rules = {step.name: step.rule for step in program.steps}
         self.lanes = {index: tuple(self._lane(index)) for index, step in enumerate(program.steps) if step.layers}
@@ -88,6 +98,13 @@ class Route:
             places = shape if isinstance(step.rule, Convolution) else self.shapes[step.inputs[0]]
             work += MAC_NS * step.rule.module.weight.numel() * torch.Size(places[1:]).numel()
         return work
+
+    def _adds_up(self, step: Step) -> bool:
+        """Does it give fewer values than it takes, as a mean does, whose sums nobody sees?"""
+        if not isinstance(step.rule, Whole) or isinstance(step.rule, (Activation, MaxPool)):
+            return False
+        size = torch.Size(self.shapes[step.name]).numel()
+        return any(torch.Size(self.shapes[name]).numel() > size for name in step.inputs)
 
     def lane_ends(self) -> set[str]:
         """The values at which the channels end that faults in parameters change."""
@@ -216,6 +233,7 @@ class Walk:
     def _step(self, index: int, rows: Rows) -> None:
         """The rows are through this step; what nobody takes any more is gone."""
         step = self._steps[index]
+        self._watch_sums(index, rows)
         rows.changes[step.name] = self._follow(index, step, rows)
         self._watch(index, rows, OVERFLOW)
         rows.changes = {name: c for name, c in rows.changes.items() if self.route.last_use[name] > index}
@@ -228,6 +246,13 @@ class Walk:
             over = ~(largest(step.rule.unscaled(change)) <= limit)
             if bool(over.any()):
                 self.sink.doubt(rows.of(torch.nonzero(over)[:, 0]))
+
+    def _watch_sums(self, index: int, rows: Rows) -> None:
+        """The sink has heard of rows of which sums inside this step may overflow in another order."""
+        if self._is_watched and self.route.adds_up[index]:
+            for name in self._steps[index].inputs:
+                if (change := rows.changes.get(name)) is not None:
+                    self.sink.doubt(rows.of(torch.nonzero(depends_on_order(change.values))[:, 0]))
 
     def _follow(self, index: int, step: Step, rows: Rows) -> Change:
         changes = [rows.changes.get(name) for name in step.inputs]

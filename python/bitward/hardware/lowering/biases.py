@@ -23,7 +23,7 @@ def add_bias(walk: Walk, value: Value, name: str) -> Value | None:
 
 
 def bias_of(walk: Walk, value: Value, name: str) -> QuantizedWeights | None:
-    """The integers of a constant that is an integer bias of `value`; None where it is none.
+    """The integers of a constant, one or one a channel, that is an integer bias of `value`; None where it is none.
 
     It is one for the sums of a layer with nothing pending, behind a quantizer whose scale is that of the sums.
     """
@@ -31,12 +31,8 @@ def bias_of(walk: Walk, value: Value, name: str) -> QuantizedWeights | None:
     is_sum = value.tensor.startswith(SUMS) and not value.pending
     if bias is None or not is_sum or not bias.signed:
         return None
-    scales = bias.scale.astype(np.float64).ravel()
-    if bias.integers.size not in (1, value.channels) or scales.size not in (1, value.channels):
-        return None
-    if not np.allclose(scales, value.scale, rtol=1e-5, atol=0):
-        return None
-    return bias
+    is_of_sums = np.allclose(bias.scale.astype(np.float64).ravel(), value.scale, rtol=1e-5, atol=0)
+    return bias if is_of_sums else None
 
 
 def store_bias(walk: Walk, value: Value, bias: QuantizedWeights) -> Value:

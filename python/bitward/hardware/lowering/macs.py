@@ -149,12 +149,17 @@ def _biased(walk: Walk, mac: Mac, value: Value) -> tuple[Value, str]:
     if len(mac.node.input) < 3 or not mac.node.input[2]:
         return value, ""
     name = mac.node.input[2]
-    added = add_bias(walk, value, name)
-    if added is not None:
-        return added, ", bias added"
     constant = walk.constant(name)
     if constant is None:
         raise ModelError(f"the bias of layer {mac.name} must be constant, got a computed one: export the model again.")
+    if constant.size not in (1, value.channels):
+        raise ModelError(
+            f"the bias of layer {mac.name} must be one number, or one for each of {value.channels} outputs, got "
+            f"{constant.size}: export the model again."
+        )
+    added = add_bias(walk, value, name)
+    if added is not None:
+        return added, ", bias added"
     add = helper.make_node("Add", [mac.node.output[0], name], [f"{mac.node.output[0]}.biased"], name=f"{mac.name}.bias")
     floats = constant.reshape(()) if constant.size == 1 else constant.reshape(-1)
     return value.then(Deferred(add, 0, {name: floats.astype(np.float32)})), ", bias deferred"

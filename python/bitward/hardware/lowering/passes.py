@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 from bitward.hardware.lowering.reorder import join_slices, quantize_first
+from bitward.hardware.lowering.values import unused
 from bitward.rewrites.layers import find_layers, mark_layer
 
 
@@ -99,8 +100,9 @@ def order(model: Any) -> None:
 
 def name_nodes(model: Any) -> None:
     """Every node has a name, none twice: messages and logs name nodes."""
+    given = {node.name for node in model.graph.node}
     taken: set[str] = set()
     for index, node in enumerate(model.graph.node):
         if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{index}"
+            node.name = unused(f"{node.op_type}_{index}", given | taken)
         taken.add(node.name)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
 from bitward.hardware.lowering.segment import QUANTIZERS
+from bitward.hardware.lowering.values import unused
 
 MOVERS = ("MaxPool", "Resize", "Upsample", "Concat")
 ELEMENTWISE = frozenset(
@@ -29,7 +31,8 @@ def quantize_first(model: Any) -> list[str]:
             continue
         chain = _chain(model, node.output[0])
         inputs = list(node.input) if node.op_type == "Concat" else [node.input[0]]
-        if chain and not all(_is_quantized(model, name) for name in inputs):
+        are_known = all(model.get_tensor_shape(name) for name in inputs)
+        if chain and are_known and not all(_is_quantized(model, name) for name in inputs):
             for position, name in enumerate(inputs):
                 node.input[position] = _branch(model, node, chain, position, name)
             for part in chain:
@@ -85,16 +88,17 @@ def _slice(model: Any, mover: Any, position: int, part: Any, name: str) -> str:
     constant = model.get_initializer(name) if name else None
     if mover.op_type != "Concat" or constant is None or constant.size == 1:
         return name
-    axis = (
-        0 if part.op_type == "BatchNormalization" else constant.ndim - len(model.get_tensor_shape(mover.input[0])) + 1
-    )
-    channels = [model.get_tensor_shape(source)[1] for source in mover.input]
-    if axis < 0 or constant.shape[axis] != sum(channels):
+    shapes = [model.get_tensor_shape(source) for source in mover.input]
+    joined = helper.get_node_attr_value(mover, "axis") % len(shapes[0])
+    axis = joined - 1 if part.op_type == "BatchNormalization" else joined + constant.ndim - len(shapes[0])
+    sizes = [shape[joined] for shape in shapes]
+    if not 0 <= axis < constant.ndim or constant.shape[axis] != sum(sizes):
         return name  # broadcast along channels, or refused by the walk
-    first = sum(channels[:position])
-    piece = np.take(constant, range(first, first + channels[position]), axis=axis)
-    model.set_initializer(f"{name}_{position}", piece)
-    return f"{name}_{position}"
+    first = sum(sizes[:position])
+    piece = np.take(constant, range(first, first + sizes[position]), axis=axis)
+    free = unused(f"{name}_{position}", {tensor for node in model.graph.node for tensor in node.input})
+    model.set_initializer(free, piece)
+    return free
 
 
 def join_slices(model: Any) -> list[str]:
@@ -102,9 +106,9 @@ def join_slices(model: Any) -> list[str]:
     joined = []
     for tensor in {node.input[0]: None for node in model.graph.node if node.op_type == "Slice"}:
         slices = [node for node in model.graph.node if node.op_type == "Slice" and node.input[0] == tensor]
-        shape = model.get_tensor_shape(tensor)
+        shape = model.get_tensor_shape(tensor) or []
         ranges = [_channel_range(model, node, shape) for node in slices]
-        if shape is None or None in ranges:
+        if None in ranges:
             continue
         ordered = sorted(zip(ranges, slices, strict=True), key=lambda pair: pair[0] or (0, 0))
         edges = [0, *(stop for (_, stop), _ in ordered)]  # type: ignore[misc]
@@ -119,10 +123,10 @@ def join_slices(model: Any) -> list[str]:
     return joined
 
 
-def _channel_range(model: Any, node: Any, shape: list[int] | None) -> tuple[int, int] | None:
-    """(first, last + 1) of the channels that a Slice takes; None when it does anything else."""
+def _channel_range(model: Any, node: Any, shape: Sequence[int]) -> tuple[int, int] | None:
+    """(first, last + 1) of the channels that a Slice takes; None when it does anything else, or nothing is known."""
     numbers = [model.get_initializer(name) for name in node.input[1:]]
-    if shape is None or len(numbers) < 3 or any(number is None or number.size != 1 for number in numbers):
+    if not shape or len(numbers) < 3 or any(number is None or number.size != 1 for number in numbers):
         return None
     start, stop, axis = (int(number.flat[0]) for number in numbers[:3])
     step = int(numbers[3].flat[0]) if len(numbers) > 3 else 1

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from bitward.errors import ModelError
 from bitward.hardware.lowering.values import Deferred
+from bitward.hardware.lowering.walk import where
 
 Singles = NDArray[np.float32]
 Step = Callable[[Singles], Singles]
@@ -52,6 +54,7 @@ def _standard(operations: list[Deferred], opset: int) -> Step:
 
     nodes, initializers, tensor = [], [], "x0"
     for index, operation in enumerate(operations):
+        _check_floats(operation)
         constants = {name: f"c{index}_{position}" for position, name in enumerate(operation.constants)}
         initializers += [
             helper.make_tensor(
@@ -75,6 +78,17 @@ def _standard(operations: list[Deferred], opset: int) -> Step:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     return lambda values: np.asarray(session.run(None, {"x0": values})[0])
+
+
+def _check_floats(operation: Deferred) -> None:
+    """Raises ModelError where the operator computes in another type than FLOAT."""
+    for constant in operation.constants.values():
+        if constant.dtype != np.float32:
+            kind = TensorProto.DataType.Name(helper.np_dtype_to_tensor_dtype(constant.dtype))
+            raise ModelError(
+                f"{where(operation.node)} must compute in FLOAT where a quantizer follows, got a constant of {kind}: "
+                "remove the Cast before it."
+            )
 
 
 def _custom(operation: Deferred, version: int) -> Step:

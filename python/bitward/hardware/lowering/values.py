@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +87,19 @@ class Value:
                 f"{self.scale.max():g}: quantize them per tensor, or share one quantizer."
             )
         return float(self.scale.flat[0])
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """`name`, or `name_2`, `name_3` ... where others have that name already.
+
+    >>> unused("a", {"b"}), unused("a", {"a", "a_2"})
+    ('a', 'a_3')
+    """
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
 
 
 def smallest(low: int, high: int, signed: bool | None = None) -> IntegerType:

@@ -66,6 +66,12 @@ class Walk:
             )
         before = len(self.graph.nodes)
         done = RULES[node.op_type](self, node)
+        missing = [name for name in node.output if name and name not in self._values and self._is_read(name)]
+        if missing:
+            raise ModelError(
+                f"{where(node)} must be read for what hardware gives, got a reader of {missing[0]}, its output "
+                f"{list(node.output).index(missing[0])}: remove that one from the model, or leave it to the host."
+            )
         made = ", ".join(made.name for made in self.graph.nodes[before:])
         self.log.append(f"{node.name} ({node.op_type}): {made + '; ' if made else ''}{done}")
 
@@ -81,6 +87,19 @@ class Walk:
     def is_value(self, name: str) -> bool:
         """Whether the tensor depends on the graph's input."""
         return name in self._values
+
+    def _is_read(self, name: str) -> bool:
+        return bool(self.model.find_consumers(name)) or name in [output.name for output in self.model.graph.output]
+
+    def shape(self, node: Any, position: int = 0) -> tuple[int, ...]:
+        """The shape of an output in the QONNX graph; ModelError where it is not known."""
+        shape = self.model.get_tensor_shape(node.output[position])
+        if not shape:
+            raise ModelError(
+                f"{where(node)} must have outputs of known shapes, got none for {node.output[position]}: give shapes "
+                "as constants when exporting."
+            )
+        return tuple(int(size) for size in shape)
 
     def set(self, tensor: str, value: Value) -> None:
         """The tensor of the QONNX graph has that value."""
@@ -130,11 +149,3 @@ class Walk:
     def order(self, origin: str) -> int:
         """The place of a layer in the graph; -1 for the input."""
         return self.layer_names.index(origin) if origin in self.layer_names else -1
-
-    def unused(self, name: str) -> str:
-        """`name`, or `name_2`, `name_3` ... where parameters have that name already."""
-        number, free = 1, name
-        while free in self.parameters:
-            number += 1
-            free = f"{name}_{number}"
-        return free

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,10 @@ LINEAR_FUNCTIONS: tuple[Any, ...] = (F.avg_pool2d, F.adaptive_avg_pool2d, F.drop
 LARGEST_MODULES = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 LARGEST_FUNCTIONS: tuple[Any, ...] = (F.max_pool2d, F.adaptive_max_pool2d, torch.max_pool2d)
 CONCATENATIONS: tuple[Any, ...] = (torch.cat, torch.concat)
-SHAPES: tuple[Any, ...] = (torch.flatten, "flatten", "view", "reshape", "size", "mean", torch.mean, getattr)
+SHAPES: tuple[Any, ...] = (
+    torch.flatten, "flatten", "view", torch.reshape, "reshape", "size", "mean", torch.mean, getattr, operator.getitem,
+    torch.chunk, "chunk", torch.split, "split", torch.transpose, "transpose", torch.permute, "permute",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,10 @@ class Graph:
 
     def is_one(self, node: fx.Node, modules: tuple[type[nn.Module], ...], functions: tuple[Any, ...]) -> bool:
         """Does it call one of these?"""
-        return type(self.module(node)) in modules or node.op.startswith("call_") and node.target in functions
+        module = self.module(node)
+        if module is not None:  # its name may be that of a function which it is not
+            return type(module) in modules
+        return node.op.startswith("call_") and node.target in functions
 
     def name(self, node: fx.Node) -> str:
         """What a user calls it: the module's name, or that of its place in the code."""
@@ -105,16 +112,13 @@ class Graph:
         if isinstance(module, LAYERS):
             found.readers.append(Reader(str(user.target), module, offset))
             return
-        if user.op.startswith("call_") and user.target in CONCATENATIONS and _axis(user) == 1:
+        if self._concatenates(user):
             for ahead in _aheads(user, node):
                 self._further(user, offset + sum(self._channels(each) for each in ahead), found)
             return
         if self.is_one(user, (*LINEAR_MODULES, *LARGEST_MODULES), (*LINEAR_FUNCTIONS, *LARGEST_FUNCTIONS)):
             pass
-        elif user.op == "output" or len(user.all_input_nodes) != 1 or user.target in SHAPES:
-            found.is_whole = False
-            return
-        elif isinstance(module, (*NORMS, nn.Flatten)):
+        elif user.op == "output" or len(user.all_input_nodes) != 1 or self._reshapes(user) or isinstance(module, NORMS):
             found.is_whole = False
             return
         else:
@@ -133,11 +137,21 @@ class Graph:
             return outputs_of(module)
         if isinstance(module, NORMS):
             return module.num_features
-        if node.target in CONCATENATIONS:
-            return sum(self._channels(each) for each in node.all_input_nodes)
-        if len(node.all_input_nodes) >= 1:
+        if self._concatenates(node):
+            return sum(self._channels(each) for each in _parts(node))
+        if node.all_input_nodes and not self._reshapes(node):
             return self._channels(node.all_input_nodes[0])
-        raise ModelError(f"value {node.name} must have a known number of channels to be concatenated, got an input")
+        what = "another shape" if node.all_input_nodes else "an input"
+        raise ModelError(f"value {node.name} must have a known number of channels to be concatenated, got {what}")
+
+    def _concatenates(self, node: fx.Node) -> bool:
+        """Does it put channels behind one another?"""
+        return self.module(node) is None and node.target in CONCATENATIONS and _axis(node) == 1
+
+    def _reshapes(self, node: fx.Node) -> bool:
+        """May its channels be others than those of what it takes?"""
+        module = self.module(node)
+        return node.target in SHAPES if module is None else isinstance(module, nn.Flatten)
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -208,5 +222,11 @@ def _axis(node: fx.Node) -> Any:
 
 def _aheads(node: fx.Node, value: fx.Node) -> list[list[fx.Node]]:
     """The values that a concatenation puts before this one, for each place that it has there."""
+    given = _parts(node)
+    return [given[:place] for place, each in enumerate(given) if each is value]
+
+
+def _parts(node: fx.Node) -> list[fx.Node]:
+    """The values that are concatenated, one as often as it stands there."""
     given: Any = node.args[0] if node.args else node.kwargs["tensors"]
-    return [list(given[:place]) for place, each in enumerate(given) if each is value]
+    return list(given)

@@ -74,7 +74,7 @@ class _Scales:
         self._modules, self._scaling, self._form = modules, scaling, form
         self.of: dict[fx.Node, float] = {}
         self.factors: dict[str, float] = {}
-        self._norms: set[str] = set()
+        self._norms: dict[str, float] = {}  # what each takes away
 
     def enter(self, node: fx.Node) -> None:
         """The node's scale is known, and its layer, if it has one, does as it says."""
@@ -122,9 +122,9 @@ class _Scales:
 
     @torch.no_grad()
     def _taken_away(self, name: str, module: Any, before: float) -> float:
-        if name in self._norms and before != 1.0:
+        if name in self._norms and {before, self._norms[name]} != {1.0}:
             raise ModelError(f"{name} must be used once to take a scale away, got two uses: divide weights")
-        self._norms.add(name)
+        self._norms[name] = before
         module.running_mean.mul_(before)
         module.running_var.mul_(before**2)
         module.eps *= before**2

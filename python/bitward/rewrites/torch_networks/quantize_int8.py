@@ -138,7 +138,7 @@ class _Writer:
             self._concatenation(node)
         elif node.op == "output":
             self._output(node)
-        elif isinstance(module, SAME) or node.target in (torch.flatten, "flatten"):
+        elif isinstance(module, SAME) or module is None and node.target in (torch.flatten, "flatten"):
             self._same(node)
         else:
             raise self._refusal(node)

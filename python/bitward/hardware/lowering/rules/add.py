@@ -24,11 +24,12 @@ def add(walk: Walk, node: Any) -> str:
     if not all(computed):
         data = computed.index(True)
         value = walk.value(node, data)
+        deferred = defer(walk, node, value, data)  # before all else: it refuses what differs from place to place
         added = add_bias(walk, value, node.input[1 - data])
         if added is not None:
             walk.set(node.output[0], added)
             return "bias added"
-        walk.set(node.output[0], value.then(defer(walk, node, value, data)))
+        walk.set(node.output[0], value.then(deferred))
         return "deferred"
     return _add(walk, node, walk.value(node, 0), walk.value(node, 1))
 

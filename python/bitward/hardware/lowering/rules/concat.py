@@ -55,13 +55,13 @@ def concat(walk: Walk, node: Any) -> str:
 def split(walk: Walk, node: Any) -> str:
     """Channels in groups, each a tensor of its own."""
     value = walk.value(node)
-    _check_channel_axis(walk, node, value)
+    axis = _check_channel_axis(walk, node, value)
     if any(deferred.is_per_channel for deferred in value.pending):
         value = settle(walk, value, where(node))
     unread = [name for name in node.output if not walk.model.find_consumers(name)]
     if unread:
         raise ModelError(f"{where(node)} must have all its outputs read, got {unread[0]} unread: leave no channel out.")
-    channels = [int(walk.model.get_tensor_shape(name)[value.axes.index("C")]) for name in node.output]
+    channels = [walk.shape(node, position)[axis] for position in range(len(node.output))]
     shapes = [(*value.shape[:-1], count) for count in channels]
     tensors = walk.graph.emit(
         "StreamingSplit",
@@ -89,11 +89,13 @@ def cut(walk: Walk, node: Any) -> str:
     )
 
 
-def _check_channel_axis(walk: Walk, node: Any, value: Value) -> None:
-    axis = walk.attribute(node, "axis", 0) % len(value.float_shape)
+def _check_channel_axis(walk: Walk, node: Any, value: Value) -> int:
+    """The node's axis, from the first on, which is that of the channels; ModelError where it is another."""
+    axis = int(walk.attribute(node, "axis", 0)) % len(value.float_shape)
     flat_map = value.is_flat and value.shape[:-1] != (1,) * (len(value.shape) - 1)
     if flat_map or (value.axes[axis] != "C" and not value.is_flat) or axis == 0:
         raise ModelError(
             f"{where(node)} must work on channels, got axis {axis} of {list(value.float_shape)}: hardware streams "
             "channels last."
         )
+    return axis

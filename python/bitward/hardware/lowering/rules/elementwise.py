@@ -112,6 +112,8 @@ def arithmetic(walk: Walk, node: Any) -> str:
     if node.op_type in ("Mul", "Div"):
         factor = deferred.constant(1 - data)
         _check(node, "constants above 0", float(factor.min()), bool((factor > 0).all()))
+        if node.op_type == "Div" and factor.dtype.kind in "iu":
+            raise ModelError(f"{where(node)} must divide floats, got integers, whose rest is dropped: use a quantizer.")
     walk.set(node.output[0], value.then(deferred))
     return "deferred"
 

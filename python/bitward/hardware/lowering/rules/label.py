@@ -19,12 +19,7 @@ from bitward.hardware.lowering.walk import Walk, where
 def arg_max(walk: Walk, node: Any) -> str:
     """The first of the greatest scores, as ONNX has it."""
     value = walk.value(node)
-    axis = walk.attribute(node, "axis", 0) % len(value.float_shape)
-    if axis != 1 or len(value.float_shape) != 2:
-        raise ModelError(
-            f"{where(node)} must look for the greatest of one vector, got axis {axis} of {list(value.float_shape)}: "
-            "leave it to the host."
-        )
+    _check_axis(node, value, walk.attribute(node, "axis", 0))
     walk.require(node, "select_last_index", 0, 0, "take the first index")
     return _select(walk, node, node.output[0], value)
 
@@ -33,10 +28,20 @@ def arg_max(walk: Walk, node: Any) -> str:
 def top_k(walk: Walk, node: Any) -> str:
     """ArgMax as TopK writes it: k = 1, indices alone are used."""
     value = walk.value(node)
+    _check_axis(node, value, walk.attribute(node, "axis", -1))
     k = walk.constant(node.input[1])
-    if k is None or int(k.flat[0]) != 1 or walk.attribute(node, "largest", 1) != 1 or len(value.float_shape) != 2:
+    if k is None or int(k.flat[0]) != 1 or walk.attribute(node, "largest", 1) != 1:
         raise ModelError(f"{where(node)} must ask for the one greatest score, got k = {k}: leave the rest to the host.")
     return _select(walk, node, node.output[1], value)
+
+
+def _check_axis(node: Any, value: Value, axis: int) -> None:
+    axis %= len(value.float_shape)
+    if axis != 1 or len(value.float_shape) != 2:
+        raise ModelError(
+            f"{where(node)} must look for the greatest of one vector, got axis {axis} of {list(value.float_shape)}: "
+            "leave it to the host."
+        )
 
 
 def _select(walk: Walk, node: Any, output: str, value: Value) -> str:

@@ -14,7 +14,7 @@ from bitward.errors import ModelError
 from bitward.hardware.lowering.rule import lowers
 from bitward.hardware.lowering.rules.elementwise import defer
 from bitward.hardware.lowering.thresholds import Staircase, staircase
-from bitward.hardware.lowering.values import Value, smallest
+from bitward.hardware.lowering.values import Value, smallest, unused
 from bitward.hardware.lowering.walk import Walk, where
 from bitward.hardware.parameters import Parameter
 
@@ -90,7 +90,7 @@ def _emit(walk: Walk, node: Any, value: Value, stairs: Staircase) -> str:
     lists, count = stairs.thresholds.shape
     needed = smallest(int(stairs.thresholds.min()), int(stairs.thresholds.max()), value.type.signed)
     stored = IntegerType(max(needed.bits, value.type.bits), value.type.signed)
-    name = walk.unused(f"{value.origin}.threshold")
+    name = unused(f"{value.origin}.threshold", walk.parameters)
     parameter = Parameter(
         name=name,
         layer=value.origin,

@@ -20,8 +20,7 @@ def resize(walk: Walk, node: Any) -> str:
     """Repeated pixels; ModelError where onnxruntime makes anything else of the node."""
     value = image(walk.value(node), node)
     _, height, width, channels = value.shape
-    shape = walk.model.get_tensor_shape(node.output[0])
-    target = int(shape[2]), int(shape[3])
+    target = walk.shape(node)[2], walk.shape(node)[3]
     if target[0] % height or target[1] % width or not _repeats(walk, node, (height, width), target):
         raise ModelError(
             f"{where(node)} must repeat pixels a whole number of times, got {height}x{width} to "
@@ -52,9 +51,8 @@ def _repeats(walk: Walk, node: Any, size: tuple[int, int], target: tuple[int, in
     """Whether the node, on an image of numbered pixels, repeats each of them alike."""
     import onnxruntime
 
-    channels = int(walk.model.get_tensor_shape(node.input[0])[1])
     pixels = np.arange(size[0] * size[1], dtype=np.float32).reshape(1, 1, *size)
-    ramp = np.repeat(pixels, channels, axis=1)
+    ramp = np.repeat(pixels, walk.value(node).channels, axis=1)
     constants = [(name, walk.constant(name)) for name in node.input[1:] if name]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants if value is not None]
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in (node.input[0], node.output[0])]

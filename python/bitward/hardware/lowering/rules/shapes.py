@@ -16,8 +16,7 @@ from bitward.hardware.lowering.walk import Walk, where
 def reshape(walk: Walk, node: Any) -> str:
     """All axes but the first into one, or axes of size 1 come and go."""
     value = walk.value(node)
-    target = tuple(int(size) for size in walk.model.get_tensor_shape(node.output[0]))
-    walk.set(node.output[0], _reshaped(value, target, node))
+    walk.set(node.output[0], _reshaped(value, walk.shape(node), node))
     return "the hardware's order stays"
 
 
