@@ -352,7 +352,7 @@ def test_a_trial_that_failed_counts_as_one_that_changed_everything(tmp_path):
 
 
 PORTS = "(input logic clk, input logic a, output logic y)"
-GOOD = (
+RIGHT = (
     f"module leaf {PORTS}; always_ff @(posedge clk) y <= a; endmodule\n"
     f"module bitward_top {PORTS}; leaf i_leaf (.*); endmodule"
 )
@@ -363,7 +363,7 @@ def test_where_yosys_fails_it_is_told_and_the_run_goes_on(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     said = StringIO()
     run = Run(Flow.model_validate(SPEC), tmp_path, Console(file=said))
-    for side, text in (("plain", BAD), ("hardened", GOOD)):
+    for side, text in (("plain", BAD), ("hardened", RIGHT)):
         rtl = run.build(side) / "rtl"
         rtl.mkdir(parents=True)
         (rtl / "bitward_top.sv").write_text(text + "\n")
