@@ -25,17 +25,8 @@ KEPT = "finished trials are kept: the same command goes on from there"
 
 MODELS = ("single", "uniform", "layers", "exact", "ber", "burst", "replay")
 METRICS = ("top1_changed", "outputs_changed", "top1_change_rate")
-HERE = (
-    "workers",
-    "on",
-    "side",
-    "connections",
-    "runs",
-    "data",
-    "restart",
-    "scheduler",
-    "shipped",
-)  # options that no flow has
+# Options that no flow has.
+HERE = ("workers", "on", "side", "connections", "runs", "data", "restart", "scheduler", "shipped")
 
 FAULTS = (
     click.option("--model", type=click.Choice(MODELS), help="How faults are drawn (default: the flow's, or single)."),

@@ -74,7 +74,7 @@ def build(
     board = load_board(options.board)
     _check_clock(board, options.clk_mhz)
     cycles = target_cycles(options.target_fps, options.clk_mhz)
-    started, progress = time.time(), Stopwatch(progress)
+    started, progress = time.monotonic(), Stopwatch(progress)
     with sole_builder(out), replaced(out) as work, finn_session(work / "finn"):
         progress("lowering")
         design, schemes = _design(model, options, board, cycles)
@@ -88,7 +88,7 @@ def build(
         record = _record(design, schemes, options, board, work) | {"estimated_resources": estimated}
         if options.simulate:
             record |= _simulated(design, sizing, files, work, progress)
-        record["wall_s"] = round(time.time() - started, 1)
+        record["wall_s"] = round(time.monotonic() - started, 1)
         write_reports(work, design, record, MEASURED_IMAGES, progress)
         atomic_write(work / "build.json", json.dumps(record, indent=1) + "\n")
     return manifest
@@ -220,10 +220,10 @@ def _simulated(
     design: Design, sizing: Sizing | None, files: list[str], work: Path, progress: Progress
 ) -> dict[str, Any]:
     """The Verilator model is in `work`/sim; what it measured."""
-    started = time.time()
+    started = time.monotonic()
     progress("compiling the Verilator model")
     compile_model(work / "rtl", files, output_directory(work / "sim"), work / "sim" / "compile.log")
-    compile_s = round(time.time() - started, 1)
+    compile_s = round(time.monotonic() - started, 1)
     progress("measuring cycles in RTL")
     try:
         cycles = measure_cycles(work)
