@@ -90,7 +90,7 @@ LINES = {
     "scrub": ["", "nonesuch", "folder", "folder --no-load", "folder --passes 0", "folder --every -1", "a-file"],
     "train": ["", "nonesuch", "digits_cn", "digits_cnn --width 2", "digits_cnn --seeds 1.5", "digits_cnn --seeds -1",
               "resnet18", "resnet18 --dataset nonesuch", "resnet18 --dataset cifar10 --weights nonesuch",
-              "digits_mlp --cache a-file", "digits_mlp --data nonesuch"],
+              "digits_mlp --cache a-file", "digits_mlp --data nonesuch", "resnet8_cifar --data no.tar.gz"],
     "trials": ["", "nonesuch", "folder", "a-file", "folder --replay -1", "folder --replay 1", "folder --on cloud"],
     "watch": ["", "nonesuch", "folder --once", "a-file --once", "folder --port 99999"],
 }  # fmt: skip
@@ -102,7 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     at = tmp_path_factory.mktemp("bad")
     model = (ROOT / "onnx_models" / "digits_cnn.onnx").read_bytes()
     files = {
-        "good.onnx": model, "cut.onnx": model[: len(model) // 2], "empty.onnx": b"", "a-file": b"x",
+        "good.onnx": model, "cut.onnx": model[: len(model) // 2], "empty.onnx": b"", "a-file": b"x", "no.tar.gz": b"x",
         "garbage.onnx": bytes(range(256)) * 7, "garbage.npy": b"\x93NUMPYxxxx", "empty.npy": b"",
         "mod.py": MODULE.encode(), "broken.py": b"def f(:\n",
     }  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import tarfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitward.datasets import Dataset, Examples
-from bitward.datasets._image_folder import ARCHIVES
+from bitward.datasets._image_folder import ARCHIVES, opened
 from bitward.datasets._published import Published, check_sum, published_as
 from bitward.errors import ConfigError
 
@@ -74,10 +73,10 @@ def _kind(names: Iterable[str]) -> Kind | None:
 def _kind_of_archive(path: Path) -> Kind | None:
     """What its first batch says; None too where it is no archive: whoever reads pictures from it will say so."""
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with opened(path) as archive:
             kinds = (_kind([PurePosixPath(member.name).name]) for member in islice(archive, LOOKED_AT))
             return next(filter(None, kinds), None)
-    except (tarfile.TarError, EOFError, OSError):
+    except ConfigError:
         return None
 
 
@@ -123,14 +122,11 @@ def _in_archive(root: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     if file := published_as(root, (PYTHON, BINARY)):
         file.check(root)
     found = {}
-    try:
-        with tarfile.open(root, "r:*") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if name in names and member.isfile() and (content := archive.extractfile(member)):
-                    found[name] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ConfigError(f"{root} must be a whole tar archive, got a damaged one ({error}): get it again") from error
+    with opened(root) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            if name in names and member.isfile() and (content := archive.extractfile(member)):
+                found[name] = content.read()
     return found
 
 

@@ -10,6 +10,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -113,14 +114,24 @@ def _in_folder(root: Path) -> Iterator[Picture]:
 def _in_archive(root: Path, mtime_ns: int) -> tuple[Picture, ...]:
     """Every picture of an archive, with its bytes in memory; kept for as long as the archive does not change."""
     found = []
+    with opened(root) as archive:
+        for member in archive:
+            if member.isfile() and (placed := _placed(member.name)) and (file := archive.extractfile(member)):
+                found.append(Picture(*placed, partial(bytes, file.read())))
+    return tuple(found)
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[tarfile.TarFile]:
+    """The archive, to be read in the body; ConfigError where that finds it damaged, or no archive at all."""
     try:
         with tarfile.open(root, "r:*") as archive:
-            for member in archive:
-                if member.isfile() and (placed := _placed(member.name)) and (file := archive.extractfile(member)):
-                    found.append(Picture(*placed, partial(bytes, file.read())))
+            yield archive
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ConfigError(f"{root} must be a whole tar archive, got a damaged one ({error}): get it again") from error
-    return tuple(found)
+        found = (
+            "no archive" if isinstance(error, tarfile.ReadError) and "\n" in str(error) else f"a damaged one ({error})"
+        )
+        raise ConfigError(f"{root} must be a whole tar archive, got {found}: get it again") from error
 
 
 def _placed(path: str) -> tuple[str, str, str] | None:
