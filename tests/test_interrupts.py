@@ -137,7 +137,8 @@ def test_a_run_that_is_cut_off_at_every_stage_finds_what_an_undisturbed_one_find
             code, said = command.told(number)
             is_over = command.printed.endswith("report.html\n")  # it came while Python itself ended
             if number != signal.SIGKILL and not is_over:
-                assert (code if code >= 0 else 128 - code, said) == (128 + number, KEPT)
+                place = (after, delay, command.printed)
+                assert (code if code >= 0 else 128 - code, said) == (128 + number, KEPT), place
         assert command.left() == []
     assert main(["run", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs")]) == 0
     assert found(tmp_path, "runs") == found(tmp_path, "undisturbed")
