@@ -124,6 +124,16 @@ def test_help_is_the_default_and_names_every_target(checkout, command):
     assert [line.split()[0] for line in out.splitlines()] == targets
 
 
+def test_coverage_runs_what_make_test_runs(checkout):
+    """The same tests, traced; in the other environment too, with the same version of the tracer."""
+    checkout.run("make", "test")
+    (tested,) = [call for call in checkout.calls() if "-m pytest" in call]
+    assert checkout.run("make", "coverage").returncode == 0
+    installed, traced = checkout.calls()
+    assert installed.startswith(".venv-board/bin/python -m pip install") and "coverage==" in installed
+    assert traced.startswith(f"{tested} --cov ") and (checkout.folder / "build" / "coverage").is_dir()
+
+
 def test_ci_runs_the_tests_and_prints_their_closing_line(checkout):
     for tool in ("tclsh", "chromium"):  # as if installed: nothing is fetched by this test
         (checkout.folder / tool).symlink_to("/bin/true")

@@ -11,16 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock
 
-import jinja2
 import pyarrow.compute as pc
 
 from bitward.campaign import TrialStore
 from bitward.campaign.query import has_changed, has_failed, is_left_out
 from bitward.errors import BitwardError, ConfigError
 from bitward.locks import is_held
-from bitward.report.figures import number, percent
 from bitward.report.load import load_run
-from bitward.report.page import FOLDER, page_of
+from bitward.report.page import page_of
+from bitward.report.templates import template
 from bitward.statistics import Interval, exact
 
 LOOPBACK = "127.0.0.1"
@@ -144,9 +143,7 @@ class LivePage(ThreadingHTTPServer):
 
 def _strip(left: list[Progress], comes_again: bool) -> str:
     """What stands above all: campaigns that have not ended, how far they are and what they found so far."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True)
-    environment.filters.update(number=number, percent=percent)
-    return environment.get_template("live.html").render(campaigns=left, comes_again=comes_again, every_s=REFRESH_S)
+    return template("live.html").render(campaigns=left, comes_again=comes_again, every_s=REFRESH_S)
 
 
 class _Handler(BaseHTTPRequestHandler):

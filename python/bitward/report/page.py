@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from bitward.report import figures, tables
 from bitward.report.boards import board_rows
 from bitward.report.graph import STATES, graph_of, mark
@@ -21,11 +19,11 @@ from bitward.report.rates import rates_of
 from bitward.report.safety import safety
 from bitward.report.software import render_flow
 from bitward.report.statistics import Stratum, strata
+from bitward.report.templates import template, text_of
 from bitward.tools import atomic_write
 
 Strata = dict[Side, Sequence[Stratum] | Missing]
 REPORT_FILE = "report.html"
-FOLDER = Path(__file__).parent
 
 
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
@@ -51,14 +49,7 @@ def page_of(run: RunData, drawn_in: Path) -> str:
 
 def render(run: RunData) -> str:
     """The page of a run of hardware, as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    for filter_ in (figures.breakable, figures.capitalised, figures.number, figures.percent):
-        environment.filters[filter_.__name__] = filter_
-    environment.tests["missing"] = lambda value: isinstance(value, Missing)
-    return environment.get_template("page.html").render(_context(run)) + "\n"
+    return template("page.html").render(_context(run)) + "\n"
 
 
 def _context(run: RunData) -> dict[str, Any]:
@@ -99,8 +90,8 @@ def _context(run: RunData) -> dict[str, Any]:
 def _frame(run: RunData) -> dict[str, Any]:
     """What the page is called, how it looks, and what draws on it."""
     return {
-        "css": (FOLDER / "page.css").read_text(encoding="utf-8"),
-        "js": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        "css": text_of("page.css"),
+        "js": text_of("page.js"),
         "run": run,
         "title": run.summary.get("flow", run.folder.name),
         "sides": SIDES,

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from bitward.explore.seeds import over_seeds
 from bitward.explore.text import with_interval
 from bitward.report.figures import NARROW_SPACE, Tone, number, percent
 from bitward.report.scatter import Dot, curve, scatter
+from bitward.report.templates import template, text_of
 from bitward.statistics import Interval
 
-FOLDER = Path(__file__).parent
 ACROSS, LOST = "bit error rate: flips per stored bit", "points lost"
 Row = Sequence[str]
 
@@ -47,13 +45,9 @@ def page(
 
     `chip` stands beside the kicker: what no figure here is more than.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     versions = ", ".join(f"{name} {value}" for name, value in sorted(summary["versions"].items()))
-    return environment.get_template("software.html").render(
-        css=(FOLDER / "page.css").read_text(encoding="utf-8"), title=title, kicker=kicker, lede=lede, chip=chip,
+    return template("software.html").render(
+        css=text_of("page.css"), title=title, kicker=kicker, lede=lede, chip=chip,
         sections=sections, said=summary["said"], settings=summary["settings"],
         provenance=[("Device", summary["device"]), ("Versions", versions), ("Source", summary["git"])],
     ) + "\n"  # fmt: skip
