@@ -144,6 +144,41 @@ def test_a_run_that_is_cut_off_at_every_stage_finds_what_an_undisturbed_one_find
     assert found(tmp_path, "runs") == found(tmp_path, "undisturbed")
 
 
+BOARD = """
+import faulthandler, os, random, signal, sys, threading, time
+from pathlib import Path
+import numpy as np
+from bitward.cli._ending import Ending
+from bitward.faults import single_bit_stratified
+from bitward.flow.attack import Place
+
+faulthandler.enable()
+build, draw = Path(sys.argv[1]), random.Random(1)
+for number in range(int(sys.argv[2])):
+    faulthandler.dump_traceback_later(float(sys.argv[3]), exit=True)
+    telling = threading.Timer(draw.uniform(0, 0.5), os.kill, (os.getpid(), signal.SIGTERM))
+    with Ending() as ending:
+        telling.start()
+        try:
+            with Place("board", build).target() as target:
+                trials = [[fault] for fault in single_bit_stratified(target.manifest, 1, number)]
+                images = np.ones((4, *target.manifest.io.input.shape), np.int64)
+                while True:
+                    list(target.outcomes(images, trials))
+        except KeyboardInterrupt:
+            pass
+        assert ending.told
+    telling.join()
+    faulthandler.cancel_dump_traceback_later()
+"""
+
+
+def test_a_signal_in_the_midst_of_a_call_to_a_virtual_board_ends_it_whole(mlp_run):
+    script = [sys.executable, "-c", BOARD, str(mlp_run.build("hardened")), "25", str(LATEST_S)]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.fixture
 def unhandled() -> Iterator[None]:
     """This process hears signals as a shell's command does, whoever listens to them else."""

@@ -36,7 +36,7 @@ LEASE_S = 10.0
 LEASE_WITHIN_S = 15.0  # longer than a lease: one left behind by a process that was killed ends meanwhile
 TRY_EVERY_S = 0.25
 ANSWER_WITHIN_S = 600.0  # a simulated batch takes minutes at most; a board that hangs must not hang its host
-HELLO_WITHIN_S = 10.0
+DESK_WITHIN_S = 10.0  # hello, the lease and files: they do not wait for the board
 CHUNK_BYTES = 1 << 20
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))  # a connection, and so a peer, of its own
 Words = npt.NDArray[np.uint32]
@@ -106,7 +106,7 @@ class ExtensionClient:
         token = read_token(credentials.token_file)
         return cls(grpc.secure_channel(str(at), trust, options=OPTIONS), where, token, at)
 
-    def hello(self, within_s: float = HELLO_WITHIN_S) -> Hello | None:
+    def hello(self, within_s: float = DESK_WITHIN_S) -> Hello | None:
         """What the server says of itself; None where it does not have the extension, LostError where it is silent.
 
         BoardError where it is there and client and server differ about TLS, or about who is to be trusted.
@@ -136,7 +136,7 @@ class ExtensionClient:
         request = bitward_pb2.AcquireRequest(holder=holder, seconds=seconds)
         while True:
             try:
-                self.fence = self._ask("acquire", request).fence
+                self.fence = self._ask("acquire", request, DESK_WITHIN_S).fence
                 return
             except BoardError as error:
                 if _code(error) is not grpc.StatusCode.FAILED_PRECONDITION or time.monotonic() > ends:
@@ -145,13 +145,13 @@ class ExtensionClient:
 
     def renew(self) -> None:
         """The lease lasts its seconds from now on."""
-        self._ask("renew", bitward_pb2.RenewRequest(fence=self._held))
+        self._ask("renew", bitward_pb2.RenewRequest(fence=self._held), DESK_WITHIN_S)
 
     def release(self) -> None:
         """The board is free; nothing happens where no lease is held."""
         if self.fence is not None:
             fence, self.fence = self.fence, None
-            self._ask("release", bitward_pb2.ReleaseRequest(fence=fence))
+            self._ask("release", bitward_pb2.ReleaseRequest(fence=fence), DESK_WITHIN_S)
 
     @contextmanager
     def holding(self, holder: str, seconds: float = LEASE_S, within_s: float = LEASE_WITHIN_S) -> Iterator[None]:
@@ -217,7 +217,7 @@ class ExtensionClient:
             tuple(Scrubbed(*(getattr(each, name) for name in SCRUBBED_FIELDS)) for each in answer.memories),
         )
 
-    def read_file(self, path: str, within_s: float = HELLO_WITHIN_S) -> bytes:
+    def read_file(self, path: str, within_s: float = DESK_WITHIN_S) -> bytes:
         """A system file of the board that its server shows; does not wait for calls that have the board."""
         return bytes(self._ask("readfile", bitward_pb2.FileRequest(fence=self._held, path=path), within_s).data)
 
@@ -315,7 +315,7 @@ class Keeper:
     def close(self) -> None:
         """The lease is renewed no more."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(DESK_WITHIN_S)  # a channel that was broken off in mid-call may never answer it
 
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):

@@ -3,13 +3,16 @@
 // Drives the Verilator model of bitward_top cycle by cycle behind a C interface (python/bitward/hardware/simulate.py).
 // Compiled with -DVL_USER_STOP -DVL_USER_FATAL: a failed assertion of the RTL ends the call with kFailed.
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <iterator>
 #include <map>
 #include <memory>
+#include <sched.h>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <unistd.h>
 
@@ -20,7 +23,9 @@ namespace {
 
 constexpr int kTimeout = -1;  // the design did not answer in time
 constexpr int kFailed = -2;   // an assertion of the RTL failed
+constexpr int kMore = -3;     // a stream is under way: go on
 constexpr uint64_t kBusTimeout = 100000;
+constexpr uint64_t kLooks = 16;  // cycles between two looks at the clock
 
 bool failed = false;
 std::string failure;
@@ -65,18 +70,37 @@ struct Random {
   }
 };
 
+/// A stream that is under way. Either side idles in `*_stall` of 1000 cycles, and beat n is not offered before `pace` * n
+/// cycles. `in_cycle` and `out_cycle` (may be null) get the cycle of each beat, `out_last` its TLAST.
+struct Stream {
+  const uint8_t* in = nullptr;
+  uint64_t in_beats = 0, in_bytes = 0;
+  uint8_t* out = nullptr;
+  uint64_t out_beats = 0, out_bytes = 0;
+  uint32_t in_stall = 0, out_stall = 0;
+  Random random{0};
+  uint64_t timeout = 0;
+  double pace = 0;
+  uint64_t *in_cycle = nullptr, *out_cycle = nullptr;
+  uint8_t* out_last = nullptr;
+  uint64_t begin = 0, sent = 0, got = 0, quiet = 0;
+  bool offering = false;
+};
+
 class Model {
  public:
   explicit Model(const char* directory) : context_(new VerilatedContext), top_(new Vbitward_top(context_.get())) {
-    // $readmemh runs in the first evaluation and reads files by relative names.
-    char here[4096];
-    const bool known = getcwd(here, sizeof here) != nullptr;
-    ok_ = known && chdir(directory) == 0;
-    if (ok_) {
+    // $readmemh runs in the first evaluation and reads files by relative names. A thread can have a working directory of
+    // its own, so that others' relative names stay what they are; where the kernel refuses that, the process's is lent.
+    std::thread([this, directory] {
+      const bool own = unshare(CLONE_FS) == 0;
+      char here[4096];
+      ok_ = (own || getcwd(here, sizeof here) != nullptr) && chdir(directory) == 0;
+      if (!ok_) return;
       top_->ap_clk = 0;
       top_->eval();
-      ok_ = chdir(here) == 0;
-    }
+      ok_ = own || chdir(here) == 0;
+    }).join();
     if (ok_) reset();
   }
   ~Model() { top_->final(); }
@@ -138,45 +162,49 @@ class Model {
     return kTimeout;
   }
 
-  /// Feeds beats and collects beats at once. Either side idles in `*_stall` of 1000 cycles, and beat n is not offered
-  /// before `pace` * n cycles. `in_cycle` and `out_cycle` (may be null) get the cycle of each beat, `out_last` its
-  /// TLAST.
-  int stream(const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out, uint64_t out_beats,
-             uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed, uint64_t timeout,
-             double pace, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
-    Random random(seed);
-    const uint64_t begin = cycles_;
-    uint64_t sent = 0, got = 0, quiet = 0;
-    bool offering = false;
-    while (sent < in_beats || got < out_beats) {
+  /// Feeds beats and collects beats at once: `go_on` does, for up to `seconds` a call, as often as it says kMore.
+  int stream(const Stream& wanted) {
+    stream_ = wanted;
+    stream_.begin = cycles_;
+    return kMore;
+  }
+  int go_on(double seconds) {
+    using Clock = std::chrono::steady_clock;
+    Stream s = stream_;
+    const auto ends = Clock::now() + std::chrono::duration<double>(seconds);
+    for (uint64_t cycle = 1; s.sent < s.in_beats || s.got < s.out_beats; cycle++) {
       // An offered beat stays until it is taken; only a new one may be held back.
-      const bool due = static_cast<double>(cycles_ - begin) >= pace * static_cast<double>(sent);
-      if (!offering && sent < in_beats && due && !random.below(in_stall)) {
-        load(top_->s_axis_tdata, in + sent * in_bytes, in_bytes);
-        offering = true;
+      const bool due = static_cast<double>(cycles_ - s.begin) >= s.pace * static_cast<double>(s.sent);
+      if (!s.offering && s.sent < s.in_beats && due && !s.random.below(s.in_stall)) {
+        load(top_->s_axis_tdata, s.in + s.sent * s.in_bytes, s.in_bytes);
+        s.offering = true;
       }
-      top_->s_axis_tvalid = offering;
-      top_->m_axis_tready = got < out_beats && !random.below(out_stall);
+      top_->s_axis_tvalid = s.offering;
+      top_->m_axis_tready = s.got < s.out_beats && !s.random.below(s.out_stall);
       settle();
-      const bool took_in = offering && top_->s_axis_tready;
+      const bool took_in = s.offering && top_->s_axis_tready;
       const bool took_out = top_->m_axis_tready && top_->m_axis_tvalid;
       if (took_out) {
-        store(top_->m_axis_tdata, out + got * out_bytes, out_bytes);
-        if (out_cycle) out_cycle[got] = cycles_;
-        if (out_last) out_last[got] = top_->m_axis_tlast;
-        got++;
+        store(top_->m_axis_tdata, s.out + s.got * s.out_bytes, s.out_bytes);
+        if (s.out_cycle) s.out_cycle[s.got] = cycles_;
+        if (s.out_last) s.out_last[s.got] = top_->m_axis_tlast;
+        s.got++;
       }
       if (took_in) {
-        if (in_cycle) in_cycle[sent] = cycles_;
-        sent++;
-        offering = false;
+        if (s.in_cycle) s.in_cycle[s.sent] = cycles_;
+        s.sent++;
+        s.offering = false;
       }
       edge();
       if (failed) return kFailed;
-      quiet = took_in || took_out || !due ? 0 : quiet + 1;
-      if (quiet > timeout) {
+      s.quiet = took_in || took_out || !due ? 0 : s.quiet + 1;
+      if (s.quiet > s.timeout) {
         idle();
         return kTimeout;
+      }
+      if (cycle % kLooks == 0 && Clock::now() >= ends) {
+        stream_ = s;
+        return kMore;
       }
     }
     idle();
@@ -211,6 +239,7 @@ class Model {
   std::unique_ptr<VerilatedContext> context_;
   std::unique_ptr<Vbitward_top> top_;
   uint64_t cycles_ = 0;
+  Stream stream_;
   bool ok_ = false;
 };
 
@@ -245,9 +274,10 @@ int bitward_read(void* model, uint32_t address, uint32_t* data) {
 int bitward_stream(void* model, const uint8_t* in, uint64_t in_beats, uint64_t in_bytes, uint8_t* out,
                    uint64_t out_beats, uint64_t out_bytes, uint32_t in_stall, uint32_t out_stall, uint64_t seed,
                    uint64_t timeout, double pace, uint64_t* in_cycle, uint64_t* out_cycle, uint8_t* out_last) {
-  return static_cast<Model*>(model)->stream(in, in_beats, in_bytes, out, out_beats, out_bytes, in_stall, out_stall,
-                                            seed, timeout, pace, in_cycle, out_cycle, out_last);
+  return static_cast<Model*>(model)->stream({in, in_beats, in_bytes, out, out_beats, out_bytes, in_stall, out_stall,
+                                             Random(seed), timeout, pace, in_cycle, out_cycle, out_last});
 }
+int bitward_go_on(void* model, double seconds) { return static_cast<Model*>(model)->go_on(seconds); }
 
 /// Called by every queue of a gauged model when reset begins. Returns its depth from then on.
 unsigned int bitward_gauge(const char* where, unsigned int peak, unsigned int held, unsigned long long passed,

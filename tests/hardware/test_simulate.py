@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +21,7 @@ from bitward.hardware.build import REGISTERS
 from bitward.hardware.simulate import Simulation, Streamed, _load, _runtime, compile_model
 from bitward.hardware.stitch import Link, Node, Stream, map_size, top, windows
 from bitward.manifest import Io, Manifest, StreamTensor
+from bitward.targets.deadline import DeadlineError
 from bitward.tools import find_verilator
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
@@ -174,6 +179,61 @@ def test_after_a_timeout_nothing_is_taken_until_the_next_call(slow_loop, monkeyp
         start, sent = simulation.cycles, simulation.manifest.registers["images_sent"]
         while simulation.cycles < start + 3 * WAIT:
             assert simulation.axil_read(sent) == 0
+
+
+@pytest.mark.parametrize("slices", [2, 7, 40])
+def test_a_stream_that_is_cut_off_leaves_nothing_in_the_design(build, images, monkeypatch, slices):
+    class Cut(Simulation):
+        left = slices
+
+        def _call(self, function, *arguments):
+            if function is self._library.bitward_go_on:
+                self.left -= 1
+                if not self.left:
+                    raise DeadlineError
+            return super()._call(function, *arguments)
+
+    with Simulation(build) as simulation:
+        wanted = simulation.infer(images)
+    monkeypatch.setattr("bitward.hardware.simulate.SLICE_S", 0.0)  # a few cycles each
+    with Cut(build) as simulation:
+        with pytest.raises(DeadlineError):
+            simulation.infer(images[::-1])
+        found = simulation.infer(images)
+    assert np.array_equal(found.outputs, wanted.outputs)
+    assert np.array_equal(np.diff(found.out_cycles), np.diff(wanted.out_cycles))
+
+
+def test_a_simulation_that_another_thread_closes_ends_its_stream_in_a_sentence(slow_loop):
+    simulation = Simulation(slow_loop)
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(simulation.stream, bytes(100_000), 100_000)  # minutes
+        while simulation.cycles < 10 * WAIT:
+            time.sleep(0.01)
+        simulation.close()
+        with pytest.raises(BoardError, match="^the simulation of .* must be open, got a closed one: open it again"):
+            stream.result(timeout=30)
+    simulation.close()
+    for access in (simulation.reset, lambda: simulation.axil_read(0), lambda: simulation.axil_write(0, 0)):
+        with pytest.raises(BoardError, match="must be open, got a closed one"):
+            access()
+
+
+def _threads_have_folders() -> bool:
+    """Whether the kernel lets a thread have a working directory of its own; some containers refuse it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: ctypes.CDLL(None).unshare(0x200)).result() == 0
+
+
+@pytest.mark.skipif(not _threads_have_folders(), reason="unshare is refused here")
+def test_relative_names_of_other_threads_stay_what_they_are_while_a_model_reads_its_files(build):
+    here, seen = os.getcwd(), set()
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(lambda: [Simulation(build).close() for _ in range(20)])
+        while not opened.done():
+            seen.add(os.getcwd())
+        opened.result()
+    assert seen == {here}
 
 
 def test_an_assertion_of_the_rtl_that_fails_is_told_with_its_place(slow_loop):

@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,7 +37,8 @@ from bitward.tools import (
 LIBRARY = "libmodel.so"
 GAUGED_LIBRARY = "libgauge.so"
 QUIET_CYCLES = 1_000_000  # without a beat on either side for this long, the design is taken to be deadlocked
-_OKAY, _TIMEOUT, _FAILED = 0, -1, -2
+SLICE_S = 0.1  # of a stream in one call into C: between two, signals are heard, and it may be closed
+_OKAY, _TIMEOUT, _FAILED, _MORE = 0, -1, -2, -3
 _OPTIMISED = "-O1"  # -O2 takes g++ half as long again, and the model is no faster for it
 _HOOKS = ("-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_USER_FINISH")  # a failed assertion ends a call, not the process
 
@@ -136,7 +140,8 @@ class Simulation:
     """The accelerator of a build directory, simulated: AXI-Lite reads and writes, streams in and out.
 
     Implements the virtual board's Accelerator protocol. Raises BoardError where there is no compiled model, or one of
-    another design than the manifest's. Instances of one library share its record of failed assertions.
+    another design than the manifest's, and from all else once it is closed. One thread at a time may use it, but any
+    may close it. Instances of one library share its record of failed assertions.
     """
 
     library_name = LIBRARY
@@ -148,8 +153,10 @@ class Simulation:
         library = (build / "sim" / name).resolve()
         if not library.is_file():
             raise BoardError(f"{build} must hold a compiled model (sim/{name}), got none: run bitward build again.")
+        self._build = build
+        self._lock = Lock()  # held by a call into C, so that no model is freed under it
         self._library = _load(library, _digest(library))
-        self._model = self._library.bitward_open(str((build / "rtl").resolve()).encode())
+        self._model: int | None = self._library.bitward_open(str((build / "rtl").resolve()).encode())
         if not self._model:
             raise BoardError(f"{build}/rtl must be a readable folder of RTL files, got none: run bitward build again.")
         try:
@@ -175,30 +182,31 @@ class Simulation:
         self.close()
 
     def close(self) -> None:
-        """The model is gone."""
-        if self._model:
-            self._library.bitward_close(self._model)
-            self._model = None
+        """The model is gone; a stream that another thread waits for ends in a BoardError."""
+        with self._lock:
+            if self._model:
+                self._library.bitward_close(self._model)
+                self._model = None
 
     @property
     def cycles(self) -> int:
         """Clock cycles simulated so far."""
-        return int(self._library.bitward_cycles(self._model))
+        return int(self._call(self._library.bitward_cycles))
 
     def reset(self) -> None:
         """ap_rst_n was low for 16 cycles; memories keep their content."""
-        self._library.bitward_reset(self._model)
+        self._call(self._library.bitward_reset)
 
     def axil_write(self, address: int, data: int) -> None:
         """A 32-bit word was written. Raises BoardError on an AXI error response and outside the map."""
         self._check_address(address)
-        self._check(self._library.bitward_write(self._model, address, data & 0xFFFFFFFF), f"write to 0x{address:x}")
+        self._check(self._call(self._library.bitward_write, address, data & 0xFFFFFFFF), f"write to 0x{address:x}")
 
     def axil_read(self, address: int) -> int:
         """The 32-bit word at a byte address. Raises BoardError on an AXI error response and outside the map."""
         self._check_address(address)
         value = ctypes.c_uint32()
-        self._check(self._library.bitward_read(self._model, address, ctypes.byref(value)), f"read of 0x{address:x}")
+        self._check(self._call(self._library.bitward_read, address, ctypes.byref(value)), f"read of 0x{address:x}")
         return value.value
 
     def stream(self, beats_in: bytes, out_bytes: int) -> bytes:
@@ -250,12 +258,27 @@ class Simulation:
         in_cycles = np.zeros(in_beats, dtype=np.uint64)
         out_cycles = np.zeros(out_beats, dtype=np.uint64)
         last = np.zeros(out_beats, dtype=np.uint8)
-        status = self._library.bitward_stream(
-            self._model, data, in_beats, in_beat, out.ctypes.data, out_beats, out_beat, in_stall, out_stall, seed,
-            self.quiet_cycles or QUIET_CYCLES, pace, in_cycles.ctypes.data, out_cycles.ctypes.data, last.ctypes.data,
+        status = self._call(
+            self._library.bitward_stream, data, in_beats, in_beat, out.ctypes.data, out_beats, out_beat, in_stall,
+            out_stall, seed, self.quiet_cycles or QUIET_CYCLES, pace, in_cycles.ctypes.data, out_cycles.ctypes.data,
+            last.ctypes.data,
         )  # fmt: skip
+        try:
+            while status == _MORE:
+                status = self._call(self._library.bitward_go_on, SLICE_S)
+        except BaseException:  # what is still on its way through the design must not meet the next images
+            with suppress(BoardError):
+                self.reset()
+            raise
         self._check(status, f"stream of {in_beats} beats")
         return out.tobytes(), in_cycles, out_cycles, last
+
+    def _call(self, function: Callable[..., int], *arguments: Any) -> int:
+        """What the function of the library gives for this model."""
+        with self._lock:
+            if not self._model:
+                raise BoardError(f"the simulation of {self._build} must be open, got a closed one: open it again.")
+            return function(self._model, *arguments)
 
     def _check_address(self, address: int) -> None:
         size = self.manifest.axilite_bytes or 0
@@ -307,6 +330,7 @@ def _load(library: Path, digest: str) -> ctypes.CDLL:
             integer,
             [void, ctypes.c_char_p, u64, u64, void, u64, u64, u32, u32, u64, u64, ctypes.c_double, void, void, void],
         ),
+        "bitward_go_on": (integer, [void, ctypes.c_double]),
         "bitward_gauge_limit": (None, [ctypes.c_char_p, u32]),
         "bitward_gauge_unlimit": (None, []),
         "bitward_gauge_read": (integer, [u32, ctypes.c_char_p, u32, ctypes.POINTER(u64)]),

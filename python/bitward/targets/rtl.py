@@ -33,7 +33,11 @@ class RtlTarget(AxiTarget):
             self._open.axil_write(address + 4 * index, word)
 
     def _transfer(self, data: bytes, out_bytes: int) -> bytes:
-        return self._open.stream(data, out_bytes)
+        try:
+            return self._open.stream(data, out_bytes)
+        except BaseException:
+            self._images_per_transfer = 0  # the design was reset
+            raise
 
     @property
     def _open(self) -> Simulation:
