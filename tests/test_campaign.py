@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from rich.console import Console
 from toy_target import FAULTS, GOLDEN, IMAGES, MANIFEST, ToyTarget, campaign, compute
 
 import bitward
-from bitward.campaign import TrialStore, run_campaign
+from bitward.campaign import Trial, TrialStore, run_campaign
 from bitward.campaign import workers as workers_module
 from bitward.campaign.code import code_sha256
 from bitward.campaign.plan import digest
@@ -183,6 +184,26 @@ def test_ctrl_c_keeps_what_was_done(tmp_path, undisturbed):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, factory=partial(ToyTarget, 0.1), progress=interrupt)
     assert TrialStore.load(tmp_path).finished() == set(range(seen[-1])) != set()
+    assert same(run(tmp_path)[1], undisturbed)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_ctrl_c_while_a_part_is_written_keeps_it_all_the_same(tmp_path, undisturbed, monkeypatch, after):
+    written, real = [], TrialStore.append
+
+    def append(store: TrialStore, trials: Sequence[Trial]) -> None:
+        written.append(len(trials))
+        if len(written) == 1 and after:
+            real(store, trials)
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        real(store, trials)
+
+    monkeypatch.setattr(TrialStore, "append", append)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, part_trials=1)
+    assert written == [written[0]] * 2
+    assert TrialStore.load(tmp_path).finished() == set(range(written[0])) != set()
     assert same(run(tmp_path)[1], undisturbed)
 
 

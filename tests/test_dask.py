@@ -14,6 +14,7 @@ from toy_target import FAULTS, GOLDEN, IMAGES, MANIFEST, ToyTarget, campaign, co
 
 from bitward.campaign import TrialStore, run_campaign, verdicts_sha256
 from bitward.campaign import cluster as cluster_module
+from bitward.cli._ending import Ending
 from bitward.errors import BoardError, ConfigError, ToolError
 from bitward.faults import Uniform
 from bitward.statistics import Stopping
@@ -194,6 +195,30 @@ def test_an_interrupted_campaign_goes_on(cluster, tmp_path, expected):
     assert verdicts_sha256(run(tmp_path, toy, scheduler=address)[1]) == verdicts_sha256(expected)
     (tmp_path / "result.json").unlink()
     assert run(tmp_path, toy, scheduler=address)[0].restored_golden  # the read-back alone
+
+
+def test_a_signal_while_a_cluster_starts_is_heard_when_it_can_be_closed(tmp_path, monkeypatch):
+    did = []
+
+    class Starting:
+        def __init__(self, **_: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            did.append("started")
+
+        def __enter__(self) -> Starting:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            did.append("closed")
+
+    monkeypatch.setattr(distributed, "LocalCluster", Starting)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), Ending():
+            run(tmp_path, campaign(), scheduler="local", workers=2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert did == ["started", "closed"]
 
 
 def test_a_scheduler_that_does_not_answer_is_one_sentence(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def unhandled() -> Iterator[None]:
 
 def cut_off(call: Callable[[], Any]) -> None:
     """The call, or what follows it soon, is cut off by a KeyboardInterrupt."""
-    with Ending() as ending, pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), Ending() as ending:
         call()
         time.sleep(SOON_S)
     assert ending.told
@@ -60,6 +61,14 @@ def test_code_that_is_called_by_what_holds_locks_is_not_cut_in_two():
     cut_off(lambda: inside("grpc", "did.append(did.pop()(did))")([inside("bitward", TELLING)]))
     cut_off(lambda: inside("bitward", TELLING)(did))
     assert did == []  # by itself it is
+
+
+def test_a_library_in_c_is_loaded_whole(monkeypatch):
+    did: list[str] = []
+    monkeypatch.setattr("_imp.create_dynamic", lambda _: inside("bitward", TELLING)(did))
+    loader = ExtensionFileLoader("library", "/library.so")
+    cut_off(lambda: loader.create_module(ModuleSpec("library", loader)))
+    assert did == ["whole"]
 
 
 def test_waiting_is_cut_off_at_once():
@@ -97,6 +106,64 @@ def test_where_nobody_hears_it_the_exception_is_raised_again(capsys):
     cut_off(things.clear)
     assert reference() is None
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("caught", ["", " BaseException"])
+def test_where_it_is_swallowed_the_exception_is_raised_again(caught):
+    did: list[str] = []
+    text = f"try:\n    {TELLING.splitlines()[0]}\n    time.sleep(60)\nexcept{caught}:\n    did.append('swallowed')"
+    cut_off(lambda: inside("brevitas", text)(did))
+    assert did == ["swallowed"]
+
+
+def test_while_it_is_on_its_way_the_exception_is_not_raised_again():
+    did: list[str] = []
+
+    def clean_up() -> None:
+        try:
+            inside("bitward", TELLING)(did)
+        finally:
+            time.sleep(0.2)
+            did.append("cleaned up")
+
+    cut_off(clean_up)
+    assert did == ["cleaned up"]
+
+
+def test_every_signal_has_patience_with_code_that_holds_locks(monkeypatch):
+    monkeypatch.setattr("bitward.cli._ending.PATIENCE_S", 0.2)
+    did: list[str] = []
+
+    def clean_up() -> None:
+        try:
+            inside("bitward", TELLING)(did)
+        finally:
+            time.sleep(0.3)
+            inside("grpc", TELLING)(did)
+            time.sleep(SOON_S)
+
+    cut_off(clean_up)
+    assert did == ["whole"]
+
+
+def test_once_it_is_heard_no_signal_raises_anything():
+    with Ending() as ending:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        ending.heard()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+    assert ending.exit_code == 143
+
+
+def test_a_signal_within_a_text_that_is_executed_gives_its_exit_code(tmp_path):
+    (tmp_path / "told.py").write_text(
+        "import sys, click\nfrom bitward.cli import doctor, main\n"
+        "@click.command()\ndef command():\n    exec('import os; os.kill(os.getpid(), 15)')\n"
+        "doctor.command = command\nsys.exit(main(['doctor']))\n"
+    )
+    told = subprocess.run([sys.executable, "-m", "told"], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (143, "bitward: interrupted\n")
 
 
 def test_what_is_ignored_besides_is_told_as_ever(monkeypatch):

@@ -77,7 +77,10 @@ def emulate(
     """
     check_host(host, access)  # before anything takes time
     board = virtual_board(build_dir, accelerator)
-    serve(board, f"simulated, no hardware; {overlay_of(build_dir)}", port, host, access, audit)
+    try:
+        serve(board, f"simulated, no hardware; {overlay_of(build_dir)}", port, host, access, audit)
+    finally:
+        board.close()  # a call that is still at work there ends
 
 
 __all__ = ["access_of", "clear_ultra_ram", "emulate", "overlay_of", "simulated", "virtual_board"]

@@ -109,10 +109,6 @@ def find_hls_headers() -> Path:
     )
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    return {**os.environ, **(extra or {})}
-
-
 def _line(command: Sequence[str | Path]) -> str:
     return shlex.join(map(str, command))
 
@@ -148,6 +144,15 @@ os.kill(os.getpid(), -code)
 """
 
 
+_waited: set[subprocess.Popen[bytes]] = set()  # keepers of commands that are waited for
+
+
+def end_commands() -> None:
+    """Every command that a thread waits for is told to end; its `run` raises ToolError."""
+    for keeper in list(_waited):
+        keeper.terminate()
+
+
 def _call(
     command: Sequence[str | Path],
     environment: dict[str, str],
@@ -164,18 +169,17 @@ def _call(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid())]
     with subprocess.Popen(
-        [*keeper, *map(str, command)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
+        [*keeper, *map(str, command)], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=output,
         stderr=subprocess.STDOUT,
-    ) as process:
+    ) as process:  # fmt: skip
+        _waited.add(process)
         try:
             return process.wait(within_s)
         except BaseException:
             process.terminate()
             raise
+        finally:
+            _waited.discard(process)
 
 
 def run(
@@ -197,7 +201,7 @@ def run(
         output.flush()
         start = output.tell()
         try:
-            code = _call(command, _environment(env), cwd, output, timeout_s)
+            code = _call(command, {**os.environ, **(env or {})}, cwd, output, timeout_s)
             ended = f"exit code {code}"
         except subprocess.TimeoutExpired:
             code, ended = None, f"none after {timeout_s:g} s"
@@ -240,7 +244,7 @@ def popen(
         return subprocess.Popen(
             list(map(str, command)),
             cwd=cwd,
-            env=_environment(env),
+            env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

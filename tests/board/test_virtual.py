@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from bitward_runtime.bitfile import firmware_of
 from bitward_virtual import dma as regs
 from bitward_virtual.board import DDR_BASE, DDR_BYTES, VirtualBoard
 from bitward_virtual.dma import MM2S, S2MM, AxiDma
-from bitward_virtual.emulate import clear_ultra_ram, overlay_of, virtual_board
+from bitward_virtual.emulate import clear_ultra_ram, emulate, overlay_of, virtual_board
 from bitward_virtual.memory import CRL_BASE, Ddr
 from conftest import make_build
 from fake_accelerator import DEADLOCK, DESIGN_ID, RAM, RAM_WORDS, FakeAccelerator
@@ -323,3 +324,19 @@ def test_what_is_modelled_refused_and_not_modelled_is_said_of_everything_in_one_
         "one holder at a time", "overlays of another build", "as written",
     )  # fmt: skip
     assert [what for what in known if what not in said] == []
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_the_board_is_closed_when_it_is_served_no_more(build, monkeypatch, error):
+    served, closed = [], []
+
+    def serve(board: VirtualBoard, *_: object) -> None:
+        served.append(board)
+        if error:
+            raise error
+
+    monkeypatch.setattr("bitward_virtual.emulate.serve", serve)
+    monkeypatch.setattr(VirtualBoard, "close", lambda board: closed.append(board))
+    with pytest.raises(error) if error else nullcontext():
+        emulate(build, port=0, accelerator=lambda _: FakeAccelerator())
+    assert closed == served != []

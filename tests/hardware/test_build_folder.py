@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bitward.errors import ToolError
@@ -18,6 +20,32 @@ def test_a_build_that_is_cut_off_leaves_the_older_one_and_nothing_else(tmp_path,
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "manifest.json").read_text() == "older"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, None], ids=["ctrl-C", "kill -9"])
+def test_a_build_that_is_cut_off_while_it_takes_its_place_leaves_the_older_one(tmp_path, monkeypatch, error):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.json").write_text("older")
+    if error is None:
+        out.rename(tmp_path / ".out.old")
+    else:
+        real = Path.rename
+
+        def rename(path: Path, target: Path) -> Path:
+            done = real(path, target)
+            if path == out:
+                raise error
+            return done
+
+        monkeypatch.setattr(Path, "rename", rename)
+        with pytest.raises(error), replaced(out) as work:
+            (work / "manifest.json").write_text("newer")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        monkeypatch.undo()
+    with pytest.raises(ValueError, match="^no$"), replaced(out):
+        raise ValueError("no")
+    assert (out / "manifest.json").read_text() == "older"
 
 
 def test_the_log_that_a_failed_tool_names_stays_until_the_next_build(tmp_path):

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from bitward.hardware import synthesis
 from bitward.hardware.elaborated import cut
 from bitward.hardware.resources import built_in_ecc, levels, overridden, resources
 from bitward.manifest import Manifest
+from bitward.tools import run
 
 RTL = Path(__file__).resolve().parents[2] / "hls" / "rtl"
 ZERO = {"lut": 0, "lutram": 0, "srl": 0, "ff": 0, "carry": 0.0, "bram36": 0.0, "uram": 0, "dsp": 0}
@@ -94,6 +98,30 @@ def test_equal_nodes_are_synthesised_once_and_found_again(tmp_path, runs):
     changed = resources(write_build(tmp_path / "changed", TOP.replace(".Add(2)", ".Add(3)")))
     assert len(runs) == 3 + 1 + 1  # damaged counts are made again
     assert changed["instances"]["one"] == one
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ToolError])
+def test_what_cuts_it_off_ends_what_is_synthesised_and_begins_no_more(tmp_path, monkeypatch, error):
+    began = []
+
+    def sleep(units: Sequence[counting.Unit], *_: Path) -> dict[str, Any]:
+        began.append(units)
+        if len(began) > 1:
+            run(["sleep", "60"])
+        return {}
+
+    def cut_off(*_: int) -> None:
+        raise error("cut off")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(counting, "_synthesise", sleep)
+    monkeypatch.setattr(counting, "_BATCH", 1)
+    monkeypatch.setattr(counting, "cores", lambda: 2)
+    started = time.monotonic()
+    with pytest.raises(error, match="^cut off$"):
+        resources(write_build(tmp_path / "build"), cut_off)
+    assert time.monotonic() - started < 30
+    assert len(began) < 4  # of 4 units
 
 
 def test_units_count_the_same_alone_and_side_by_side(tmp_path, runs, monkeypatch):

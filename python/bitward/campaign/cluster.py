@@ -19,6 +19,7 @@ from uuid import uuid4
 from bitward.campaign.plan import Campaign
 from bitward.campaign.session import Events, Ready, Restored, Session, TargetFactory, Trials, chunks
 from bitward.campaign.trial import Trial
+from bitward.campaign.workers import whole
 from bitward.errors import ToolError
 
 LOCAL = "local"
@@ -97,8 +98,8 @@ def _connected(scheduler: str, workers: int) -> Iterator[Any]:
         stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": LARGE}))
         address: Any = scheduler
         if scheduler == LOCAL:
-            address = stack.enter_context(
-                LocalCluster(
+            with whole():  # Dask cannot close a cluster in order whose start was cut off
+                cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=True,
@@ -106,7 +107,8 @@ def _connected(scheduler: str, workers: int) -> Iterator[Any]:
                     dashboard_address="127.0.0.1:0",  # any free port: the scheduler's pages, for this machine alone
                     silence_logs=logging.CRITICAL,
                 )
-            )
+                stack.enter_context(cluster)
+            address = cluster
         try:
             client = stack.enter_context(Client(address, timeout=START_S, set_as_default=False))
             client.wait_for_workers(1, timeout=START_S)

@@ -91,9 +91,9 @@ class Collector:
         return tuple(f"{each['board']}: {each['why']}" for each in self._store.log() if each["event"] == SET_ASIDE)
 
     def flush(self) -> None:
-        """What came in is in the store."""
-        pending, self._pending, self._written = self._pending, [], time.monotonic()
-        self._store.append(pending)
+        """What came in is in the store; where this is cut off, the same part can be written once more."""
+        self._store.append(self._pending)
+        self._pending, self._written = [], time.monotonic()
 
     def _take_trials(self, trials: Sequence[Trial]) -> None:
         for trial in trials:

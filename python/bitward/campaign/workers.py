@@ -111,14 +111,14 @@ def started(function: Callable[..., None], *arguments: Any) -> tuple[Connection,
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, function, *arguments), daemon=True)
-    with _whole():
+    with whole():
         process.start()
     theirs.close()  # else the pipe would stay open when the process dies
     return ours, process
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
+def whole() -> Iterator[None]:
     """What is started inside is started whole: a signal that comes meanwhile is heard afterwards, in the main thread.
 
     What is started never hears ctrl-C, which goes to the whole group: we end it in order.

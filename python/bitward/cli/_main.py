@@ -188,6 +188,7 @@ def _refuse(error: click.ClickException) -> int:
 
 def _interrupted(error: BaseException, ctx: click.Context | None, ending: Ending) -> int:
     """What is kept, and how to go on: where the command's file says so, in KEPT."""
+    ending.heard()
     if _is_debug(ctx):
         traceback.print_exception(error)
     name = ctx.invoked_subcommand if ctx is not None else None

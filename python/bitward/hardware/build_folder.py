@@ -45,6 +45,7 @@ def replaced(out: Path) -> Iterator[Path]:
     Where a tool failed it stays until the next build, as the error names a log in it.
     """
     work, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
+    _put_back(old, out)
     if out.exists() and not (out / "manifest.json").is_file() and any(out.iterdir()):
         raise ConfigError(f"out must be a new folder or an earlier build, got {out}, which holds other files.")
     shutil.rmtree(work, ignore_errors=True)
@@ -59,5 +60,12 @@ def replaced(out: Path) -> Iterator[Path]:
     except ToolError:
         raise
     except BaseException:
+        _put_back(old, out)
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """The earlier build is in its place again, where it was cut off that another one takes it."""
+    if old.exists() and not out.exists():
+        old.rename(out)

@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
 from graphlib import TopologicalSorter
@@ -28,7 +28,7 @@ from bitward.hardware import synthesis
 from bitward.hardware.elaborated import Unit, cut
 from bitward.hardware.synthesis import Resources
 from bitward.manifest import Manifest
-from bitward.tools import atomic_write, cache_folder, cores, output_directory, writing_to
+from bitward.tools import atomic_write, cache_folder, cores, end_commands, output_directory, writing_to
 
 Counts = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -54,6 +54,7 @@ blackbox =A:whitebox
 write_json {name}.netlist
 """
 _SMALL, _BATCH = 60_000, 24  # characters of RTLIL of a unit that is synthesised beside others, and how many at most
+_AGAIN_S = 0.05  # after which commands that a thread has begun meanwhile are told to end too
 _LOGIC = re.compile(r"LUT\d|INV$|CARRY\d|MUXF\d")  # what stands between registers
 
 
@@ -194,13 +195,26 @@ def _synthesised(
     different = {unit.digest: unit for unit in units}
     found = {digest: counts for digest in different if (counts := _kept(digest)) is not None}
     missing = sorted((different[digest] for digest in different.keys() - found), key=lambda unit: -len(unit.text))
+    jobs: list[Future[dict[str, Counts]]] = []
     with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(_synthesise, batch, work, logs[batch[0].digest]) for batch in _batches(missing)]
-        for job in as_completed(jobs):
-            found |= job.result()
-            if progress:
-                progress(len(found), len(different))
+        try:
+            jobs += (pool.submit(_synthesise, batch, work, logs[batch[0].digest]) for batch in _batches(missing))
+            for job in as_completed(jobs):
+                found |= job.result()
+                if progress:
+                    progress(len(found), len(different))
+        except BaseException:
+            _end(pool, jobs)
+            raise
     return found
+
+
+def _end(pool: ThreadPoolExecutor, jobs: Sequence[Future[Any]]) -> None:
+    """No job is at work any more, and none will be begun."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    while not all(job.done() for job in jobs):
+        end_commands()
+        time.sleep(_AGAIN_S)
 
 
 def _batches(units: Sequence[Unit]) -> list[list[Unit]]:

@@ -155,6 +155,7 @@ class Simulation:
             raise BoardError(f"{build} must hold a compiled model (sim/{name}), got none: run bitward build again.")
         self._build = build
         self._lock = Lock()  # held by a call into C, so that no model is freed under it
+        self._is_closed = False
         self._library = _load(library, _digest(library))
         self._model: int | None = self._library.bitward_open(str((build / "rtl").resolve()).encode())
         if not self._model:
@@ -183,6 +184,7 @@ class Simulation:
 
     def close(self) -> None:
         """The model is gone; a stream that another thread waits for ends in a BoardError."""
+        self._is_closed = True  # before the lock is free: a stream would take it again and again
         with self._lock:
             if self._model:
                 self._library.bitward_close(self._model)
@@ -276,7 +278,7 @@ class Simulation:
     def _call(self, function: Callable[..., int], *arguments: Any) -> int:
         """What the function of the library gives for this model."""
         with self._lock:
-            if not self._model:
+            if self._is_closed:
                 raise BoardError(f"the simulation of {self._build} must be open, got a closed one: open it again.")
             return function(self._model, *arguments)
 
