@@ -19,9 +19,10 @@ import click
 import pytest
 from shared_runs import ROOT
 
-from bitward.campaign.workers import end, started, whole
+from bitward.campaign.workers import end, started
 from bitward.cli import main
 from bitward.cli._ending import Ending
+from bitward.signals import whole
 
 FLOW = (
     "network: digits_mlp\ntrain: {seeds: [0]}\nbuild: {target_fps: 20000}\nverify: {images: 20}\n"

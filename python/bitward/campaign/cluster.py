@@ -19,8 +19,8 @@ from uuid import uuid4
 from bitward.campaign.plan import Campaign
 from bitward.campaign.session import Events, Ready, Restored, Session, TargetFactory, Trials, chunks
 from bitward.campaign.trial import Trial
-from bitward.campaign.workers import whole
 from bitward.errors import ToolError
+from bitward.signals import whole
 
 LOCAL = "local"
 CHUNK_TRIALS = 64  # trials of a task: what a lost worker costs

@@ -8,21 +8,18 @@ siblings open, so that they could not notice the parent's death.
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, TypeVar
 
 from bitward.errors import BitwardError, ToolError
+from bitward.signals import whole
 
 Event = TypeVar("Event")
 END_S = 5.0  # what a process that was told to end may take
-TELLING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what tells a process to end
 
 
 @dataclass(frozen=True)
@@ -115,29 +112,6 @@ def started(function: Callable[..., None], *arguments: Any) -> tuple[Connection,
         process.start()
     theirs.close()  # else the pipe would stay open when the process dies
     return ours, process
-
-
-@contextmanager
-def whole() -> Iterator[None]:
-    """What is started inside is started whole: a signal that comes meanwhile is heard afterwards, in the main thread.
-
-    What is started never hears ctrl-C, which goes to the whole group: we end it in order.
-    """
-    resource_tracker.ensure_running()  # it unblocks signals when it starts
-    come: list[int] = []
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # a mask does not keep Python's handlers from being run
-        heard = [number for number in TELLING if signal.getsignal(number) != signal.SIG_IGN]
-        handlers = {number: signal.signal(number, lambda which, _: come.append(which)) for number in heard}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if come:
-            signal.raise_signal(come[0])
 
 
 def _started(number: int, generator: Callable[..., Iterator[Any]], share: Any) -> dict[Connection, _Worker]:

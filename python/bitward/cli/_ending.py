@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from bitward.signals import AGAIN_S, PATIENCE_S, may_raise
+from bitward.signals import AGAIN_S, PATIENCE_S, TELLING, may_raise
 
 FIRST = (signal.SIG_DFL, signal.default_int_handler)  # what nobody has changed
 
@@ -38,8 +38,6 @@ class Ending:
     that is being imported, until `heard`. `told` stays true where another exception was made of it. A signal that is
     ignored (nohup, a shell's background) stays ignored. Outside the main thread, nothing is changed.
     """
-
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -89,7 +87,7 @@ class Ending:
 
     def __enter__(self) -> Ending:
         if threading.current_thread() is threading.main_thread():
-            for number in self.NUMBERS:
+            for number in TELLING:
                 if signal.getsignal(number) in FIRST:
                     self._before[number] = signal.signal(number, self._come)
             self._unraisable, sys.unraisablehook = sys.unraisablehook, self._ignored
