@@ -109,6 +109,8 @@ def synthetic_run(source: Path, folder: Path, trials: int) -> int:
 
 def opened_ms(page: Path, folder: Path, times: int) -> list[float]:
     """Milliseconds from the beginning of the navigation to the end of the load event, in fresh headless browsers."""
+    if not times:
+        return []
     path = find_tool("chromium")
     if path is None:
         raise ToolError("chromium must be on PATH to open the page, got none: apt-get install chromium, or --times 0")

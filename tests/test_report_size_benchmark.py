@@ -22,9 +22,13 @@ def benchmark(repository: Path):
         yield module
 
 
-def test_a_run_of_so_many_trials_is_written_and_opened(benchmark, tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [0, 1])
+def test_a_run_of_so_many_trials_is_written_and_opened(benchmark, tmp_path: Path, monkeypatch, times: int) -> None:
     write_run(tmp_path / "source")
-    times = 1 if find_tool("chromium") else 0
+    if not times:
+        monkeypatch.setattr(benchmark, "find_tool", lambda name: None)
+    elif find_tool("chromium") is None:
+        pytest.skip("Chromium is not on PATH: the page is not opened (Debian: apt-get install chromium)")
     found = benchmark.measured(tmp_path / "source", tmp_path / "made", 6000, times)
     made = load_run(tmp_path / "made")
     assert sum(len(trials.table) for trials in made.campaigns.values()) == found["trials"] == 6000
